@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test test-all durations trials check check-wheel lint types imports unit workflows compiled coverage bench bench-archive lock clean
+.PHONY: help demo test test-all durations trials check check-wheel lint types imports unit workflows compiled coverage interop bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -82,6 +82,11 @@ compiled: $(INSTALLED)
 coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every module
 	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage.all.json $(PYTEST_ARGS)
 	$(BIN)/python tools/coverage-gate .coverage.all.json $(COVERED_PERCENT) $(WORKFLOWS)
+
+# Clients that the suite tries where they are: kcat, Kafka's console tools, and for Node, which is installed here only.
+interop: $(INSTALLED)  ## other programs' clients against the product; says which are missing on this machine
+	tools/interop .interop
+	$(BIN)/pytest -rs tests/acceptance/interop tests/unit/lakehouse/test_readers_of_folders.py $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks

@@ -172,7 +172,7 @@ def read_lake(root: Path) -> list[Row]:
     """Return every row of market data in the lake, with the path of its `file`."""
     return [
         row | {"file": str(file)}
-        for file in sorted(root.glob("public.market_data/*/*/*.parquet"))
+        for file in sorted(root.glob("public.market_data/*.parquet"))
         for row in pq.ParquetFile(file).read().to_pylist()
     ]
 

@@ -33,7 +33,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from tidemill.domain.archive.slices import LakeColumn, LakeFile, LakePlace, Measured, SliceId
 from tidemill.domain.errors import CopyStands, Unavailable, UsageError
 from tidemill.lakehouse.arrow import schema_of
-from tidemill.lakehouse.layout import Manifest, table_folder
+from tidemill.lakehouse.layout import ICEBERG_DATA, Manifest, table_folder
 from tidemill.lakehouse.parquet import LakeWriter
 
 COMMITTED: Final = "tidemill.archived."
@@ -86,6 +86,7 @@ def open_catalog(url: str, root: str, *, schema: str, options: Mapping[str, Any]
     wanted: dict[str, Any] = {"warehouse": _as_url(root), **(options or {})}
     if parts.scheme in ("postgresql", "postgres"):
         query = {"options": f"-csearch_path={schema}", "connect_timeout": "10"} | dict(parse_qsl(parts.query))
+        query["client_encoding"] = "utf8"  # before PGCLIENTENCODING, and what database and login set
         uri = parts._replace(scheme="postgresql+psycopg2", query=urlencode(query, quote_via=quote)).geturl()
         wanted |= {"type": "sql", "uri": uri, "pool_pre_ping": "true"}
     elif parts.scheme in ("http", "https"):
@@ -110,7 +111,7 @@ class IcebergLake:
         """`root` and `options` are those of `LakeWriter`."""
         self._catalog = catalog
         self._root = root
-        self._writer = LakeWriter(root, options, **writing)
+        self._writer = LakeWriter(root, options, rows_in=ICEBERG_DATA, **writing)
 
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
         return self._writer.find(slice_, event_id)

@@ -77,6 +77,16 @@ class LakeLocation:
             return []
         return sorted(posixpath.basename(path.rstrip("/")) for path in found)
 
+    def exists(self) -> bool:
+        """Tell whether there is a file or folder; fsspec's own answer is no where its storage does not answer."""
+        try:
+            with _asking(self):
+                self.storage.invalidate_cache()
+                self.storage.info(self.path)
+        except FileNotFoundError:
+            return False
+        return True
+
     def files(self) -> list[LakeLocation]:
         """Return the place itself if it is a file, else all files below it."""
         with _asking(self):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -41,10 +41,19 @@ class LakeWriter:
     """Copies below one root: a folder of this machine, or any URL that fsspec opens."""
 
     def __init__(
-        self, root: str, options: Mapping[str, Any] | None = None, *, file_bytes: int = FILE_BYTES
+        self,
+        root: str,
+        options: Mapping[str, Any] | None = None,
+        *,
+        file_bytes: int = FILE_BYTES,
+        rows_in: str = "",
     ) -> None:
-        """`options` are fsspec's for the root's kind of storage. A file ends when it has passed `file_bytes`."""
+        """`options` are fsspec's for the root's kind of storage. A file ends when it has passed `file_bytes`.
+
+        `rows_in`: the folder below a table's that new files go to; none by default.
+        """
         self._root = LakeLocation.of_root(root, options)
+        self._rows_in = rows_in
         self._file_bytes = file_bytes
 
     def find(self, slice_: SliceId, event_id: str) -> Manifest | None:
@@ -55,12 +64,8 @@ class LakeWriter:
         Raises:
             Unavailable: the lake cannot be read.
         """
-        names = Names.of(self._root, slice_, event_id)
-        try:
-            told = _told(names)
-            return told if told is not None and _is_whole(names, told) else None
-        except CopyError:
-            return None
+        copies = map(_whole, Names.all_of(self._root, slice_, event_id))
+        return next((copy for copy in copies if copy is not None), None)
 
     def write(
         self,
@@ -82,7 +87,7 @@ class LakeWriter:
             CopyStands: there is a copy of other rows under these names. Nothing was changed.
             Unavailable: the lake cannot be written.
         """
-        names = Names.of(self._root, slice_, event_id)
+        names = Names.of(self._root, slice_, event_id, self._rows_in)
         copy = _Copy(names, columns, time_column, self._file_bytes)
         with writing(names.folder.url):
             try:
@@ -93,20 +98,16 @@ class LakeWriter:
                 )
                 if demand is not None:
                     demand(manifest.measured)
-                with alone(names.folder):
-                    return _settle(names, copy, manifest)
+                with alone(names.records):
+                    return _settle(Names.all_of(self._root, slice_, event_id), copy, manifest)
             except BaseException:
                 copy.discard()
                 raise
 
     def remove(self, slice_: SliceId, event_id: str) -> int:
         """Remove an event's copy of a slice, complete or not; return the number of files."""
-        names = Names.of(self._root, slice_, event_id)
-        with writing(names.folder.url):
-            found = names.existing()
-            for place in found:
-                place.storage.rm_file(place.path)
-        return len(found)
+        with writing(self._root.below(table_folder(slice_.table)).url):
+            return _remove(Names.all_of(self._root, slice_, event_id), kept=())
 
     def publish(
         self, table: str, event_id: str, copies: Mapping[SliceId, object], superseded: Sequence[str]
@@ -119,37 +120,50 @@ class LakeWriter:
         return LakePlace(self._root.below(table_folder(table)).url, "parquet")
 
 
+def _whole(names: Names) -> Manifest | None:
+    """Return the complete copy under these names, None if there is none that can be read. Raises `Unavailable`."""
+    try:
+        told = _told(names)
+        return told if told is not None and _is_whole(names, told) else None
+    except CopyError:
+        return None
+
+
 def _told(names: Names) -> Manifest | None:
     """Return the existing manifest, whether or not its files exist. Raises `CopyError` if it cannot be read."""
     with reading(names.manifest):
-        if names.manifest.path not in {place.path for place in names.existing()}:
+        if not names.manifest.exists():
             return None
         with names.manifest.open() as file:
             return from_json(file.read(), names.manifest)
 
 
 def _is_whole(names: Names, manifest: Manifest) -> bool:
-    """Tell whether all files of a manifest exist."""
+    """Tell whether all files of a manifest exist, with the sizes in it."""
     with reading(names.manifest):
-        there = {place.path for place in names.existing()}
-        places = [names.file(number) for number in range(len(manifest.files))]
-        if any(place.path not in there for place in places):
-            return False
-        sizes = [place.size_bytes() for place in places]
-    return sizes == [file.size_bytes for file in manifest.files]
+        for number, file in enumerate(manifest.files):
+            place = names.file(number)
+            if not place.exists() or place.size_bytes() != file.size_bytes:
+                return False
+    return True
 
 
-def _settle(names: Names, copy: _Copy, manifest: Manifest) -> Manifest:
+def _settle(places: Sequence[Names], copy: _Copy, manifest: Manifest) -> Manifest:
     """Put a copy in place, unless one is there: a slow writer must not touch a copy that rows were dropped for."""
-    standing = _standing(names, manifest)
-    if standing is not None:
+    standing = [made for names in places if (made := _standing(names, manifest)) is not None]
+    if standing:
         copy.discard()
-        return standing
-    kept = copy.commit(to_json(manifest))
-    for place in names.existing():
-        if place.path not in kept:  # an earlier attempt made more files
-            place.storage.rm_file(place.path)
+        return standing[0]
+    _remove(places, kept=copy.commit(manifest))  # an earlier attempt made more files, or elsewhere
     return manifest
+
+
+def _remove(places: Sequence[Names], kept: Collection[str]) -> int:
+    """Remove all files of a copy, wherever they are, but those that are kept; return their number."""
+    surplus = {place.path: place for names in places for place in names.existing() if place.path not in kept}
+    for place in surplus.values():
+        place.storage.rm_file(place.path)
+    return len(surplus)
 
 
 def _standing(names: Names, wanted: Manifest) -> Manifest | None:
@@ -200,11 +214,11 @@ class _Copy:
             LakeFile(file.place.url, file.size_bytes, rows, file.sha256) for file, rows in self._files
         )
 
-    def commit(self, manifest: bytes) -> set[str]:
+    def commit(self, manifest: Manifest) -> set[str]:
         """Put all files in place, the manifest last; return their paths."""
-        last = PendingFile(self._names.manifest)
+        last = PendingFile(self._names.manifest, self._names.unfinished)
         self._files.append((last, 0))
-        last.write(manifest)
+        last.write(to_json(manifest, self._names))
         for file, _ in self._files:
             file.commit()
         return {file.place.path for file, _ in self._files}
@@ -220,7 +234,7 @@ class _Copy:
         rows = sum(batch.num_rows for batch in self._gathered)
         if rows:
             if self._writer is None:
-                file = PendingFile(self._names.file(len(self._files)))
+                file = PendingFile(self._names.file(len(self._files)), self._names.unfinished)
                 self._files.append((file, 0))
                 self._writer = _parquet_writer(file, self._columns)
             self._writer.write_table(pa.Table.from_batches(self._gathered), row_group_size=rows)

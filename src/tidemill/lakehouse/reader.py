@@ -17,7 +17,7 @@ from tidemill.domain.errors import CopyError, PathRefused
 from tidemill.lakehouse.arrow import check_schema, conform
 from tidemill.lakehouse.copy_input import copy_parts
 from tidemill.lakehouse.digest import Digest
-from tidemill.lakehouse.layout import Manifest, from_json, stored_manifests, table_folder
+from tidemill.lakehouse.layout import Manifest, from_json, stored_manifests
 from tidemill.lakehouse.locations import LakeLocation, absent, allowed, reading
 from tidemill.lakehouse.spans import Bounds, Spans
 
@@ -184,8 +184,7 @@ class LakeReader:
 
     def manifests(self, root: str, table: str) -> Iterator[Manifest]:
         """Yield the complete copies of a table below a root. Raises as `read_back`."""
-        folder = allowed(root, self._roots).below(table_folder(table))
-        for place in stored_manifests(folder):
+        for place in stored_manifests(allowed(root, self._roots), table):
             with reading(place), place.open() as opened:
                 yield from_json(opened.read(), place)
 

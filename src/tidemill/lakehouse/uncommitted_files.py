@@ -1,4 +1,7 @@
-"""Files that are invisible until they are committed: renamed into place, or uploaded and completed as one object."""
+"""Files that are invisible until they are committed: renamed into place, or uploaded and completed as one object.
+
+Until then they are in a folder apart: some readers of folders do not even leave out names that begin with a dot.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 from uuid import uuid4
@@ -16,6 +19,9 @@ from tidemill.lakehouse.locations import LakeLocation
 
 _COMPLETING: Final = frozenset({"s3", "s3a", "gs", "gcs"})
 """Storage whose files are visible when they are committed; other kinds of fsspec may ignore `autocommit=False`."""
+
+ON_ANOTHER_DISK: Final = "_tidemill"
+"""The folder for unfinished files below a folder that is not on the disk of the others."""
 
 _LOCK_TRIES: Final = 100
 _LOCK_PAUSE_S: Final = 0.1
@@ -27,23 +33,22 @@ _UNSYNCED_BYTES: Final = 16 << 20
 class PendingFile:
     """A file being written: `close` it, then `commit` or `discard` it. Its sha256 is computed while it is written."""
 
-    def __init__(self, place: LakeLocation) -> None:
-        """Start it; the old file at `place` stays until `commit`."""
+    def __init__(self, place: LakeLocation, unfinished: LakeLocation) -> None:
+        """Start it in the folder `unfinished`; the old file at `place` stays until `commit`."""
         self.place = place
         self.size_bytes = 0
         self._unsynced_bytes = 0
         self._hash = hashlib.sha256()
-        path = PurePosixPath(place.path)
-        self._temporary = Path(path.with_name(_hidden(path.name))) if place.is_local else None
+        hidden = _hidden(PurePosixPath(place.path).name)
+        self._temporary = _on_one_disk(place, unfinished) / hidden if place.is_local else None
         self._staged: LakeLocation | None = None
         self._file: Any  # a file, or fsspec's, which can also be committed
         if self._temporary is not None:
-            self._temporary.parent.mkdir(parents=True, exist_ok=True)
             self._file = self._temporary.open("wb")
         elif place.is_of(_COMPLETING):
             self._file = place.storage.open(place.path, "wb", autocommit=False)
         else:
-            self._staged = LakeLocation(place.storage, str(path.with_name(_hidden(path.name))))
+            self._staged = unfinished.below(hidden)
             self._file = place.storage.open(self._staged.path, "wb")
 
     @property
@@ -85,13 +90,14 @@ class PendingFile:
         """Move it into its place, replacing what was there."""
         self.close()
         if self._staged is not None:
+            _make_folder(self.place)
             self._staged.storage.mv(self._staged.path, self.place.path)
             return
         if self._temporary is None:
             self._file.commit()
             return
         self._temporary.replace(self.place.path)
-        folder = os.open(self._temporary.parent, os.O_RDONLY)
+        folder = os.open(Path(self.place.path).parent, os.O_RDONLY)
         try:
             os.fsync(folder)
         finally:
@@ -144,6 +150,33 @@ def _lock(handle: int, folder: LakeLocation) -> None:
             return
     waited_s = _LOCK_TRIES * _LOCK_PAUSE_S
     raise TimeoutError(f"another process has been putting files into {folder.url} for {waited_s:.0f} s")
+
+
+def _on_one_disk(place: LakeLocation, unfinished: LakeLocation) -> Path:
+    """Make both folders; return the one to write in, from which a rename leads into place.
+
+    A table's folder may be a link to another disk, or a mount point: then it is one in that folder.
+    """
+    target, apart = Path(place.path).parent, Path(unfinished.path)
+    for folder in (target, apart):
+        folder.mkdir(parents=True, exist_ok=True)
+    if _disk_of(apart) == _disk_of(target):
+        return apart
+    inside = target / ON_ANOTHER_DISK
+    inside.mkdir(exist_ok=True)
+    return inside
+
+
+def _disk_of(folder: Path) -> int:
+    return folder.stat().st_dev
+
+
+def _make_folder(place: LakeLocation) -> None:
+    """Make the folder of a place in a storage whose renames need one; where that fails, the rename shows it."""
+    folder = LakeLocation(place.storage, str(PurePosixPath(place.path).parent))
+    if not folder.exists():
+        with suppress(Exception):  # each storage has errors of its own, and some have no folders
+            folder.storage.makedirs(folder.path, exist_ok=True)
 
 
 def _hidden(name: str) -> str:

@@ -20,12 +20,8 @@ def why_not_dropped(archive_slice: Slice, now: datetime) -> str:
         _S.SEALED: "it is being measured"
         if archive_slice.sealed is None
         else "its request is about to be sent",
-        _S.REQUESTED: f"request {archive_slice.event_id} (attempt {archive_slice.attempt}) waits for an archiver, "
-        + (
-            "overdue: is `tidemill serve archiver` running?"
-            if late
-            else f"until {moment(archive_slice.deadline)}"
-        ),
+        _S.REQUESTED: f"request {archive_slice.event_id} (attempt {archive_slice.attempt}) "
+        + _answered_by(archive_slice, late=late),
         _S.COPYING: f"an archiver copies it, its next message is due by {moment(archive_slice.deadline)}"
         + (", overdue: look at the archiver" if late else ""),
         _S.CONFIRMED: "its copy is about to be read back: if this lasts, check that the service can read the lake",
@@ -39,6 +35,14 @@ def why_not_dropped(archive_slice: Slice, now: datetime) -> str:
         _S.RESTORED: f"it was restored, and leaves again after {moment(archive_slice.restore_until)}",
     }
     return explanations[archive_slice.state]
+
+
+def _answered_by(archive_slice: Slice, *, late: bool) -> str:
+    if archive_slice.deadline is None:
+        return f"failed with an error that is not retried, and is given up next: {_reason(archive_slice)}"
+    if late:
+        return "waits for an archiver, overdue: is `tidemill serve archiver` running?"
+    return f"waits for an archiver, until {moment(archive_slice.deadline)}"
 
 
 def _reason(archive_slice: Slice) -> str:

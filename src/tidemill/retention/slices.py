@@ -115,9 +115,9 @@ class Slice:
     `chunk`: its name in messages, unique within an event: the chunk's `schema.name`, or `late_name` for late rows.
     `seal`: counts the seals of this slice; results of work that began under another seal are void. `sealed_at`: since
     when its rows are protected for a copy. `sealed`: what was measured under this seal. `event_id`: the request of
-    this seal. `attempt`: how often it was sent. `deadline`: when it is sent again. `superseded`: requests of earlier
-    seals, whose copies the next one replaces; `left_at`: the stated locations of these copies. `held_from`: where a
-    released hold returns to. `compressed`: when it was chosen, like `size_bytes`.
+    this seal. `attempt`: how often it was sent. `deadline`: when it is sent again, None: never. `superseded`: requests
+    of earlier seals, whose copies the next one replaces; `left_at`: the stated locations of these copies. `held_from`:
+    where a released hold returns to. `compressed`: when it was chosen, like `size_bytes`.
     """
 
     id: SliceId

@@ -124,10 +124,10 @@ def confirm(archive_slice: Slice, at: datetime, *, copy: CopyLocation, who: str)
 def fail(
     archive_slice: Slice, at: datetime, *, why: str, who: str, limits: AnswerLimits, retryable: bool = True
 ) -> Moved:
-    """Record that the archiver failed; the request waits, then is sent again. Not `retryable`: no attempt is left."""
-    attempt = archive_slice.attempt if retryable else max(archive_slice.attempt, limits.max_attempts)
-    deadline = at if attempt >= limits.max_attempts else at + limits.backoff(attempt)
-    changes: dict[str, Any] = {"attempt": attempt, "deadline": deadline, "reason": why}
+    """Record that the archiver failed; the request waits, then is sent again. Not `retryable`: it never is."""
+    last = archive_slice.attempt >= limits.max_attempts
+    waits_until = at if last else at + limits.backoff(archive_slice.attempt)
+    changes: dict[str, Any] = {"deadline": waits_until if retryable else None, "reason": why}
     return step(archive_slice, Action.FAIL, _S.REQUESTED, at, Party.ARCHIVER, who, why=why, **changes)
 
 
@@ -137,7 +137,7 @@ def request_again(archive_slice: Slice, at: datetime, *, limits: AnswerLimits) -
         return TransitionRefused(
             "TOO_EARLY", f"{archive_slice.id} has time until {archive_slice.deadline.isoformat()}"
         )
-    if archive_slice.attempt >= limits.max_attempts:
+    if is_refused_for_good(archive_slice) or archive_slice.attempt >= limits.max_attempts:
         return TransitionRefused(
             "SPENT", f"{archive_slice.id} was requested {archive_slice.attempt} times: give it up"
         )
@@ -162,6 +162,10 @@ def overdue(archive_slice: Slice, at: datetime, limits: AnswerLimits) -> str | N
         return None
     if archive_slice.sealed_at is not None and at - archive_slice.sealed_at >= limits.max_seal:
         return _because(archive_slice, f"no verified copy within {limits.max_seal}")
+    if is_refused_for_good(archive_slice):
+        return _because(
+            archive_slice, f"attempt {archive_slice.attempt} failed with an error that is not retried"
+        )
     spent = (
         archive_slice.attempt >= limits.max_attempts
         and archive_slice.deadline is not None
@@ -170,6 +174,11 @@ def overdue(archive_slice: Slice, at: datetime, limits: AnswerLimits) -> str | N
     if spent and archive_slice.state in {_S.REQUESTED, _S.COPYING}:
         return _because(archive_slice, f"no copy after {archive_slice.attempt} attempts")
     return None
+
+
+def is_refused_for_good(archive_slice: Slice) -> bool:
+    """Tell whether an archiver failed with an error that another attempt would meet again."""
+    return archive_slice.state is _S.REQUESTED and archive_slice.deadline is None
 
 
 def verify(archive_slice: Slice, at: datetime, *, read: CopyLocation, found: Measured) -> Moved:

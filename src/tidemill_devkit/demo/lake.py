@@ -46,7 +46,7 @@ def demand_packages() -> None:
 
 def files_of(lake: Path, table: str) -> str:
     """Return the pattern of all files of a table (`schema.table`)."""
-    return f"{lake}/{table}/*/*/*.parquet"
+    return f"{lake}/{table}/*.parquet"
 
 
 async def read_lake(place: DemoSite, table: str) -> list[LakeLine]:

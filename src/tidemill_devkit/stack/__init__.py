@@ -15,7 +15,7 @@ from tidemill_devkit.stack.errors import (
 from tidemill_devkit.stack.plan import Server
 from tidemill_devkit.stack.stack import Stack, TakenDown, down, up
 from tidemill_devkit.stack.status import ServerStatus, StackStatus, status
-from tidemill_devkit.stack.tools import console_consumer_command, kcat_command
+from tidemill_devkit.stack.tools import console_consumer_command, console_producer_command, kcat_command
 
 __all__ = [
     "CommandFailedError",
@@ -29,6 +29,7 @@ __all__ = [
     "StackStatus",
     "TakenDown",
     "console_consumer_command",
+    "console_producer_command",
     "down",
     "kcat_command",
     "status",

@@ -1,4 +1,4 @@
-"""Programs of others that speak Kafka, for people and tests: kcat, and Kafka's own console consumer."""
+"""Programs of others that speak Kafka, for people and tests: kcat, and Kafka's own console programs."""
 
 import shutil
 
@@ -23,10 +23,19 @@ def kcat_command() -> list[str]:
 
 def console_consumer_command() -> list[str]:
     """How to run Kafka's console consumer from the fetched jars; arguments follow."""
+    return _console_tool("consumer", "org.apache.kafka.tools.consumer.ConsoleConsumer")
+
+
+def console_producer_command() -> list[str]:
+    """How to run Kafka's console producer from the fetched jars; arguments follow."""
+    return _console_tool("producer", "org.apache.kafka.tools.ConsoleProducer")
+
+
+def _console_tool(name: str, entry: str) -> list[str]:
     cache = cache_folder()
     if java_command() is None or not kafka.PART.is_installed(cache):
         raise MissingPrerequisiteError(
-            ["Kafka's console consumer: no JVM, or no Kafka jars in the cache"],
+            [f"Kafka's console {name}: no JVM, or no Kafka jars in the cache"],
             ["install a JDK 17 or newer and bring up a native stack once"],
         )
-    return kafka.tool_command(kafka.PART.folder(cache), "org.apache.kafka.tools.consumer.ConsoleConsumer")
+    return kafka.tool_command(kafka.PART.folder(cache), entry)

@@ -1,6 +1,7 @@
-"""kcat and Kafka's console consumer read the events, each with the headers that are documented."""
+"""kcat, Kafka's console consumer and kafkajs read the events, each with the headers that are documented."""
 
 import hashlib
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.support.clients.node import run_node
 from tests.support.clients.outsiders import Fields, Outsider, Place, Sending, single_object
 from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S
@@ -120,6 +122,12 @@ def _console_lines(printed: str) -> Iterator[tuple[Place, tuple[str, Headers]]]:
         yield place, (key, dict(header.split(":", 1) for header in headers.split(",")))
 
 
+def kafkajs(outsider: Outsider, topic: str, count: int) -> Seen:
+    printed = run_node("consume.js", outsider.bootstrap, topic, str(count))
+    events = map(json.loads, printed.splitlines())
+    return {Place(event["partition"], event["offset"]): (event["key"], event["headers"]) for event in events}
+
+
 def _command(find: Callable[[], list[str]]) -> list[str]:
     try:
         return find()
@@ -133,11 +141,13 @@ def _output(command: list[str]) -> str:
     return done.stdout.decode()
 
 
-@pytest.fixture(scope="module", params=[kcat, console_consumer], ids=["kcat", "console consumer"])
+@pytest.fixture(
+    scope="module", params=[kcat, console_consumer, kafkajs], ids=["kcat", "console consumer", "kafkajs"]
+)
 def seen(
     request: pytest.FixtureRequest, installed: Installation, outsider: Outsider, published: dict[str, Event]
 ) -> Seen:
-    """Every event of the topic, as one of the two programs prints it."""
+    """Every event of the topic, as one of the programs prints it."""
     [(count,)] = installed.fetch("select sum(events)::int from tm.batch")
     found: Seen = request.param(outsider, outsider.topic("events"), count)
     assert len(found) == count

@@ -7,6 +7,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+import polars as pl
 import pyarrow as pa
 import pytest
 from pyiceberg.catalog import Catalog
@@ -49,6 +51,13 @@ def written(
     names = [column.name for column in columns]
     batch = pa.RecordBatch.from_arrays(arrays[: len(names)], names)
     return lake.write(slice_, event_id, columns, "time", [batch])
+
+
+def manifest_of(copy: Any) -> Path:
+    """The copy's manifest, beside the tables: `<root>/_tidemill/<table>/<stem>.manifest.json`."""
+    rows = Path(copy.files[0].path)
+    stem = rows.name.replace("-0.parquet", ".manifest.json")
+    return rows.parents[2] / "_tidemill" / rows.parents[1].name / stem
 
 
 def rows(catalog: Catalog) -> int:
@@ -191,12 +200,20 @@ def test_an_old_event_is_remembered_again_when_its_copy_is_replaced(
 def test_files_that_the_table_refers_to_are_not_touched(catalog: Catalog, lake: IcebergLake) -> None:
     copy = written(lake, DAY_ONE, "one")
     lake.publish(TABLE, "one", {DAY_ONE: copy}, ())
-    Path(copy.files[0].path).with_name(
-        Path(copy.files[0].path).name.replace("-0.parquet", ".manifest.json")
-    ).unlink()
+    manifest_of(copy).unlink()
     with pytest.raises(CopyStands, match="it was committed"):
         written(lake, DAY_ONE, "one")
     assert rows(catalog) == 2
+
+
+def test_rows_are_in_a_folder_of_their_own_beside_the_metadata(lake: IcebergLake, tmp_path: Path) -> None:
+    for day, event_id in ((DAY_ONE, "one"), (DAY_TWO, "two")):
+        lake.publish(TABLE, event_id, {day: written(lake, day, event_id)}, ())
+    table = tmp_path / TABLE
+    assert {path.name for path in table.iterdir()} == {"data", "metadata"}
+    assert {path.suffix for path in (table / "data").iterdir()} == {".parquet"}
+    assert pd.read_parquet(table / "data").shape == (4, 2)
+    assert pl.scan_parquet(table / "data").collect().shape == (4, 2)
 
 
 def test_files_that_no_commit_brought_are_unregistered(catalog: Catalog, lake: IcebergLake) -> None:

@@ -28,7 +28,8 @@ COLUMNS = (
     LakeColumn("price", "numeric(18,4)", LakeType.DECIMAL, nullable=True, precision=18, scale=4),
 )
 MARCH = SliceId("public.ticks", datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC))
-STEM = "public.ticks/year=2026/month=03/20260301T000000Z-g1-event-1"
+STEM = "public.ticks/20260301T000000Z-g1-event-1"
+MANIFEST = f"_tidemill/{STEM}.manifest.json"
 
 
 def batches(count: int = 3, rows: int = 100) -> Iterator[pa.RecordBatch]:
@@ -58,7 +59,7 @@ def listed(root: str) -> list[str]:
 
 def test_a_copy_is_files_and_a_manifest_under_names_that_follow_from_slice_and_event(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert listed(root) == [MANIFEST, f"{STEM}-0.parquet"]
     assert (made.measured.row_count, sum(file.row_count for file in made.files)) == (300, 300)
     assert LakeWriter(root).find(MARCH, "event-1") == made
     assert LakeWriter(root).find(MARCH, "event-2") is None
@@ -70,11 +71,11 @@ def test_a_copy_is_files_and_a_manifest_under_names_that_follow_from_slice_and_e
 
 def test_a_second_try_replaces_what_the_first_left_in_part_and_leaves_nothing_over(root: str) -> None:
     LakeWriter(root, file_bytes=1).write(MARCH, "event-1", COLUMNS, "at", large())
-    manifest = LakeLocation.of_root(root).below(f"{STEM}.manifest.json")
+    manifest = LakeLocation.of_root(root).below(MANIFEST)
     manifest.storage.rm_file(manifest.path)
     assert len(listed(root)) > 1
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert listed(root) == [MANIFEST, f"{STEM}-0.parquet"]
     assert LakeWriter(root).find(MARCH, "event-1") == made
 
 
@@ -92,7 +93,7 @@ def test_a_copy_of_other_rows_is_never_replaced(root: str, whole: bool) -> None:
     before = contents(root)
     with pytest.raises(CopyStands, match=r"another copy of public\.ticks .* It was not changed") as refused:
         LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    assert refused.value.path == LakeLocation.of_root(root).below(f"{STEM}.manifest.json").url
+    assert refused.value.path == LakeLocation.of_root(root).below(MANIFEST).url
     assert contents(root) == before
 
 
@@ -121,9 +122,9 @@ def test_what_is_not_what_was_demanded_is_never_put_in_place(root: str, before: 
 
 
 def test_whoever_puts_a_copy_in_place_waits_for_another_process(tmp_path: Path) -> None:
-    folder = LakeLocation.of_root(str(tmp_path)).below("public.ticks", "year=2026", "month=03")
+    names = Names.of(LakeLocation.of_root(str(tmp_path)), MARCH, "event-1")
     with ThreadPoolExecutor(1) as pool:
-        with alone(folder):
+        with alone(names.records):
             work = pool.submit(LakeWriter(str(tmp_path)).write, MARCH, "event-1", COLUMNS, "at", batches())
             wait([work], timeout=0.5)
             assert not work.done()
@@ -162,14 +163,14 @@ def test_what_breaks_off_leaves_an_earlier_copy_as_it_was(root: str, before: int
         LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", breaking())
     with pytest.raises(ValueError, match="no column named 'price'"):
         LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", (each.select([0, 1]) for each in batches()))
-    assert listed(root) == [f"{STEM}-0.parquet", f"{STEM}.manifest.json"]
+    assert listed(root) == [MANIFEST, f"{STEM}-0.parquet"]
     assert LakeWriter(root).find(MARCH, "event-1") == made
     assert [LakeReader([root]).damaged(file) for file in made.files] == [None]
 
 
 def test_a_slice_without_rows_has_a_manifest_and_no_file(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", iter(()))
-    assert listed(root) == [f"{STEM}.manifest.json"]
+    assert listed(root) == [MANIFEST]
     assert (made.files, made.measured.row_count) == ((), 0)
     assert LakeWriter(root).find(MARCH, "event-1") == made
 
@@ -184,7 +185,7 @@ def test_a_copy_without_all_of_its_files_is_none(root: str) -> None:
 
 def test_a_copy_whose_manifest_cannot_be_read_is_made_again(root: str) -> None:
     made = LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches())
-    place = LakeLocation.of_root(root).below(f"{STEM}.manifest.json")
+    place = LakeLocation.of_root(root).below(MANIFEST)
     place.storage.pipe_file(place.path, b"{")
     assert LakeWriter(root).find(MARCH, "event-1") is None
     assert LakeWriter(root).write(MARCH, "event-1", COLUMNS, "at", batches()) == made
@@ -221,8 +222,6 @@ def test_duckdb_reads_a_copy_and_knows_nothing_of_us(tmp_path: Path) -> None:
             "a time": "TIME",
             "a timestamp": "TIMESTAMP",
             "a instant": "TIMESTAMP WITH TIME ZONE",
-            "year": "BIGINT",
-            "month": "VARCHAR",
         }
         counted = found.aggregate('count(*), epoch_us(max("a instant"))').fetchall()
         assert counted == [(3, 1_772_323_200_000_000)]
@@ -297,8 +296,17 @@ def test_a_file_that_is_not_there_is_an_error(root: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    [b"", b"[]", b"{}", b'{"version": 2}', b'{"version": 1, "slice": {}}'],
-    ids=["", "list", "none", "2", "1"],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"version": 3}',
+        b'{"version": 2}',
+        b'{"version": 2, "folder": "../../etc"}',
+        b'{"version": 2, "folder": 3}',
+        b'{"version": 1, "slice": {}}',
+    ],
+    ids=["", "list", "none", "3", "2", "leads out", "number", "1"],
 )
 def test_a_manifest_that_is_none_says_so(text: bytes) -> None:
     with pytest.raises(CopyError):
@@ -310,8 +318,10 @@ def test_a_manifest_that_is_none_says_so(text: bytes) -> None:
     [
         ("public.ticks", "public.ticks"),
         ("odd/../schema.a b", "odd%2F..%2Fschema.a%20b"),
-        ("..", "%2E"),
-        (".hidden.x", "hidden.x"),
+        ("..", "%2E."),
+        (".hidden.x", "%2Ehidden.x"),
+        ("_hidden.x", "%5Fhidden.x"),
+        ("public.a=b", "public.a%3Db"),
     ],
 )
 def test_a_table_is_one_folder_whatever_its_name(table: str, folder: str) -> None:
@@ -320,7 +330,5 @@ def test_a_table_is_one_folder_whatever_its_name(table: str, folder: str) -> Non
 
 def test_an_event_cannot_lead_out_of_the_folder() -> None:
     names = Names.of(LakeLocation.of_root("memory://lake"), MARCH, "../../../x")
-    assert (
-        names.file(0).path
-        == "/lake/public.ticks/year=2026/month=03/20260301T000000Z-g1-%2F..%2F..%2Fx-0.parquet"
-    )
+    assert names.file(0).path == "/lake/public.ticks/20260301T000000Z-g1-%2F..%2F..%2Fx-0.parquet"
+    assert names.manifest.path.startswith("/lake/_tidemill/public.ticks/20260301T000000Z-g1-%2F..%2F..%2Fx.")

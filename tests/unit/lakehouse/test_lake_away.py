@@ -47,6 +47,7 @@ def ways(root: str, made: Manifest) -> list[Callable[[], object]]:
         lambda: reader.split_by_bounds(root, COLUMNS, "at", bounds),
         lambda: reader.damaged(made.files[0]),
         lambda: LakeWriter(root).find(MARCH, "event-1"),
+        lambda: LakeWriter(root).remove(MARCH, "event-0"),
     ]
 
 

@@ -28,7 +28,7 @@ from tidemill.domain.archive.slices import ArchiveState, Source
 from tidemill.retention import transitions
 from tidemill.retention.confirmations import CODES, ConfirmationEffect, fold
 from tidemill.retention.slices import Slice
-from tidemill.retention.transition_table import Action
+from tidemill.retention.transition_table import Action, Transition
 
 S = ArchiveState
 DONE, FAILED, BUSY, PENDING = (
@@ -178,9 +178,16 @@ def test_a_failure_of_an_earlier_attempt_is_stale_but_its_copy_is_not() -> None:
     assert folded(said(DONE, attempt=1, lakehouse_path="/lake"), one).steps
 
 
+def code_of_repeat(archive_slice: Slice) -> str | None:
+    again = transitions.request_again(archive_slice, NOW + DAY, limits=LIMITS)
+    return None if isinstance(again, Transition) else again.code
+
+
 def test_a_failure_for_good_leaves_no_attempt() -> None:
     done = folded(said(FAILED, retryable=False), brought_to(S.REQUESTED))
-    assert done.steps[0].after.attempt == LIMITS.max_attempts
+    after = done.steps[0].after
+    assert (after.attempt, after.deadline) == (1, None)
+    assert code_of_repeat(after) == "SPENT"
 
 
 def test_a_copy_must_be_somewhere_unless_there_is_nothing_to_copy() -> None:

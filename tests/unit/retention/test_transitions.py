@@ -171,7 +171,11 @@ def test_a_failure_for_good_is_given_up_by_the_service_with_its_reason() -> None
     )
     assert one.state is S.REQUESTED
     assert refusal(transitions.request_again(one, NOW, limits=LIMITS)) == "SPENT"
-    assert "no such bucket" in (moved(transitions.give_up(one, NOW, limits=LIMITS)).reason or "")
+    given_up = moved(transitions.give_up(one, NOW, limits=LIMITS))
+    assert given_up.attempt == 1
+    assert given_up.reason == (
+        "attempt 1 failed with an error that is not retried; the last reason given: no such bucket"
+    )
 
 
 @pytest.mark.parametrize("state", [S.SEALED, S.REQUESTED, S.COPYING, S.CONFIRMED])

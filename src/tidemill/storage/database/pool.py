@@ -23,6 +23,7 @@ from asyncpg.connect_utils import SessionAttribute
 from tidemill.domain.errors import UsageError
 from tidemill.storage.database.connect import connect
 from tidemill.storage.database.errors import DRIVER_ERRORS, translate, translated
+from tidemill.storage.database.session_settings import SPELLING
 from tidemill.storage.database.sessions import (
     Connection,
     Pool,
@@ -192,6 +193,7 @@ def _session(application_name: str) -> dict[str, str]:
         "TimeZone": "UTC",
         "default_transaction_isolation": READ_COMMITTED,
         "jit": "off",  # JIT compilation takes longer than these short statements
+        **SPELLING,
     }
 
 

@@ -28,6 +28,7 @@ from tidemill.runtime.pauses import every
 from tidemill.storage.database import connect as driver
 from tidemill.storage.database.errors import DRIVER_ERRORS, NotAsExpected, translate, translated
 from tidemill.storage.database.pool import READ_COMMITTED
+from tidemill.storage.database.session_settings import SPELLING
 
 Driver: TypeAlias = "asyncpg.Connection[asyncpg.Record]"
 Tls: TypeAlias = ssl.SSLContext | Literal[False] | None
@@ -79,6 +80,7 @@ class MigrationLimits:
             "search_path": self.search_path,
             "TimeZone": "UTC",
             "default_transaction_isolation": READ_COMMITTED,
+            **SPELLING,
         }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as driver
@@ -14,7 +14,8 @@ from adbc_driver_postgresql import StatementOptions
 
 from tidemill.domain.errors import ContractError, TidemillError, Unavailable
 from tidemill.storage.database.errors import meaning, no_tls
-from tidemill.storage.retention.digest_sql import PINNED
+from tidemill.storage.database.session_settings import SPELLING, libpq_options
+from tidemill.storage.retention.digest_sql import pin_settings_sql
 
 BATCH_BYTES: Final = 8 << 20
 """Compared with 32 MB: as fast, with half the time in the kernel, because freed memory is reused."""
@@ -30,6 +31,13 @@ _LIBPQ: Final = {
     "keepalives_interval": "5",
     "keepalives_count": "4",
     "tcp_user_timeout": "30000",
+}
+_SESSION: Final = {
+    **SPELLING,
+    "search_path": "pg_catalog,public",
+    "statement_timeout": "60000",  # of the driver's own questions, until that of the copy is set
+    "lock_timeout": "60000",
+    "idle_in_transaction_session_timeout": "60000",
 }
 
 
@@ -48,12 +56,12 @@ def read(
 
     Raises:
         Unavailable: the server is or became unavailable.
-        ContractError: the statement would write.
+        ContractError: the statement would write, or the database is not encoded in UTF8.
         TidemillError: other errors of the server, as `storage.database.errors` translates them.
     """
     with (
         _translated(),
-        closing(driver.connect(_with_deadlines(dsn, application_name))) as connection,
+        closing(driver.connect(_with_parameters(dsn, application_name))) as connection,
         closing(connection.cursor()) as cursor,
     ):
         _begin(cursor, timeout_s)
@@ -68,15 +76,25 @@ def _begin(cursor: Any, timeout_s: float) -> None:
     """Make the driver's implicit transaction one snapshot that cannot write, and fix how values read."""
     cursor.execute("set transaction isolation level repeatable read, read only")
     cursor.execute(f"set local statement_timeout to {int(timeout_s * 1000)}")
-    for name, value in PINNED.items():
-        cursor.execute(f"set local {name} to '{value}'")
+    cursor.execute(pin_settings_sql())
+    cursor.fetchall()
+    cursor.execute("select current_setting('server_encoding')")
+    ((encoding,),) = cursor.fetchall()
+    if encoding != "UTF8":
+        raise ContractError(f"the database is encoded in {encoding}: rows are archived from UTF8 only")
 
 
-def _with_deadlines(dsn: str, application_name: str) -> str:
-    """Add the parameters that the address does not have."""
+def _with_parameters(dsn: str, application_name: str) -> str:
+    """Add the deadlines that the address does not have, and what must hold whatever it has.
+
+    A parameter of the address goes before libpq's variables (PGCLIENTENCODING, PGOPTIONS ...), and what a session
+    begins with before the settings of database and login.
+    """
     parts = urlsplit(dsn)
-    options = _LIBPQ | {"application_name": application_name} | dict(parse_qsl(parts.query))
-    return parts._replace(query=urlencode(options)).geturl()
+    given = dict(parse_qsl(parts.query))
+    ours = {"client_encoding": "UTF8", "options": libpq_options(_SESSION, given.get("options", ""))}
+    options = _LIBPQ | {"application_name": application_name} | given | ours
+    return parts._replace(query=urlencode(options, quote_via=quote)).geturl()
 
 
 @contextmanager

@@ -18,8 +18,19 @@ PINNED: Final[Mapping[str, str]] = {
     "extra_float_digits": "1",
     "bytea_output": "hex",
     "xmloption": "content",
+    "array_nulls": "on",
+    "client_encoding": "UTF8",
+    "standard_conforming_strings": "on",
+    "quote_all_identifiers": "off",
+    "row_security": "off",
+    "transaction_timeout": "0",
+    "timescaledb.enable_transparent_decompression": "on",
 }
-"""Settings that a value's text depends on."""
+"""Settings that values and their text depend on, whatever those of database, login and environment are.
+
+`row_security` off: the server refuses a login that may not read all rows, and does not leave some of them out.
+A server that does not know a setting cannot be misled by it.
+"""
 
 _CAST: Final = {
     LakeType.BOOLEAN: "bool",
@@ -97,8 +108,12 @@ class Check(NamedTuple):
 
 
 def pin_settings_sql() -> str:
-    """Return the statement that fixes the text of values, until the transaction ends."""
-    return "select " + ", ".join(f"set_config('{name}', '{value}', true)" for name, value in PINNED.items())
+    """Return the statement that fixes what values and their text depend on, until the transaction ends."""
+    pinned = ", ".join(f"('{name}', '{value}')" for name, value in PINNED.items())
+    return (
+        f"select set_config(name, value, true) from (values {pinned}) as pinned(name, value) "
+        "where current_setting(name, true) is not null"
+    )
 
 
 def select_list(columns: Sequence[LakeColumn]) -> str:
