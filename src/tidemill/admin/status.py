@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from tidemill.admin.archive.status import ArchiveStatus, archive_status
+from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import (
     ReadModelStatus,
@@ -119,10 +120,18 @@ class StatusReader:
     async def _lags(self, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
         if not lanes:
             return {}, "there are no lanes yet: run `tidemill topics create`"
+        named = {name for lane in lanes for name in lane_of(lane).topics.named().values()}
         try:
+            if absent := await self.topics.absent(named):
+                return {}, _missing(absent)
             return await command_lags(self.topics, lanes), None
         except Unavailable as error:
             return {}, str(error)
+
+
+def _missing(topics: Sequence[str]) -> str:
+    named = ", ".join(topics)
+    return f"Kafka has no {named}, or Tidemill's principal may not describe them: see `tidemill topics check`"
 
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:

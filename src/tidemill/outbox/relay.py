@@ -90,6 +90,12 @@ class LaneRelay:
         """Say that the lane's halt was lifted."""
         self._cleared.set()
 
+    def compare_again(self) -> None:
+        """Say that the topics are not as they were: the next publisher compares them with the log."""
+        if self._sending is not None:
+            self._sending.finish()
+            self._news.set()
+
     async def stop(self, within_s: float) -> bool:
         """End it; a publication in flight has `within_s` seconds to be acknowledged. Return whether it has ended."""
         self._stopping = True

@@ -145,7 +145,7 @@ class Sending:
         self._finishing = False
 
     def finish(self) -> None:
-        """Let `run` end after the publication in flight."""
+        """Let `run` end after the publication in flight, or with the next news if it waits for some."""
         self._finishing = True
 
     async def run(self) -> None:
@@ -159,6 +159,8 @@ class Sending:
         try:
             while not self._finishing:
                 items = await self._next()
+                if not items:
+                    return
                 chunk = chunk_of(self._lane.id, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
@@ -171,10 +173,10 @@ class Sending:
                 await asyncio.gather(self._ahead, return_exceptions=True)
 
     async def _next(self) -> list[OutboxItem]:
-        """Return the next rows, waiting for news if there are none."""
+        """Return the next rows, waiting for news if there are none; none if it is to end."""
         items = await self._ahead if self._ahead is not None else []
         self._ahead = None
-        while not items:
+        while not items and not self._finishing:
             self._news.clear()  # before the read, so that later commits are not missed
             items = await self._read(self._at.position)
             if not items:

@@ -118,9 +118,15 @@ class Replay:
         return {partition: count for partition, count in behind.items() if count > 0}
 
     async def __aenter__(self) -> Self:
-        """Start at the beginning of every partition."""
+        """Start at the beginning of every partition.
+
+        Not tried again: an operator waits, and nothing that was done would be lost. Later outages are waited for.
+
+        Raises:
+            Unavailable: Kafka is.
+        """
         try:
-            await self._retrier.call(self._start)
+            await self._start()
         except BaseException:
             await self._source.close()
             raise

@@ -191,14 +191,20 @@ async def test_a_fault_in_a_partition_that_is_not_wanted_does_not_matter(yard: Y
 
 
 @BOTH
-async def test_servers_that_are_away_are_waited_for(yard: Yard, act: Act) -> None:
+async def test_a_server_that_goes_away_meanwhile_is_waited_for(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
+    yard.on_source = lambda _: yard.views.problems.append(Unavailable("database", "gone"))
+    await act(yard)
 
-    def away(source: MemoryEvents) -> None:
-        source.away.append(Unavailable("kafka", "gone"))
-        yard.views.problems.append(Unavailable("database", "gone"))
 
-    yard.on_source = away
+@BOTH
+async def test_a_broker_that_is_away_at_the_start_is_said_at_once(yard: Yard, act: Act) -> None:
+    await project(yard, 1, 2, 3)
+    yard.on_source = lambda source: source.away.append(Unavailable("kafka", "gone"))
+    with pytest.raises(Unavailable, match="kafka is not available: gone"):
+        await act(yard)
+    assert yard.sources[-1].closed
+    yard.on_source = lambda _: None
     await act(yard)
 
 
