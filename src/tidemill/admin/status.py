@@ -21,7 +21,7 @@ from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.catalog.tables import Difference
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import MAX_AHEAD, spans
+from tidemill.domain.lane import MAX_AHEAD, lane_spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
@@ -136,12 +136,12 @@ def _missing(topics: Sequence[str]) -> str:
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
     """Return which lanes' last batch is ahead of `now`, and by how much: a clock is or was wrong; None if none is."""
-    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MAX_AHEAD}
+    ahead = {lane_of(state): state.at - now for state in lanes if state.at > now + MAX_AHEAD}
     if not ahead:
         return None
     by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
     return (
-        f"the last batch of lanes {spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
+        f"the last batch of lanes {lane_spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
         "database's, is wrong, or was; with their next batch these lanes take the time of the database's clock"
     )
 

@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
-from tidemill.domain.lane import Claim, spans
+from tidemill.domain.lane import Claim, lane_spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
@@ -174,8 +174,10 @@ class LaneRelays:
             return
         ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
         if not all(ended):
-            left = [relay.lane_id for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended]
-            _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
+            left = [
+                relay.claim.lane for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended
+            ]
+            _log.warning(Log.DRAIN_CUT_OFF, lanes=lane_spans(left))
         await self._tolerantly("hints", lambda: self._mark_of(stopping))
         for relay in stopping:
             del self._relays[relay.lane_id]

@@ -55,7 +55,7 @@ class RelayParts:
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
-    async def with_retries(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
+    async def with_retries(self, lane: Lane, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the database's answer, waiting for it as long as needed."""
         failures = 0
         while True:
@@ -63,16 +63,16 @@ class RelayParts:
                 answer = await ask()
             except TransientError as error:
                 failures += 1
-                self.waits.failed(lane_id, error)
+                self.waits.failed(lane, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
             else:
-                self.waits.over(lane_id)
+                self.waits.over(lane)
                 return answer
 
-    def forget(self, lane_id: int) -> None:
+    def forget(self, lane: Lane) -> None:
         """Forget a lane's incidents."""
-        self.restarts.forget(lane_id)
-        self.waits.forget(lane_id)
+        self.restarts.forget(lane)
+        self.waits.forget(lane)
 
     def tell(self) -> None:
         """Log the incidents that began and ended since the last call."""
@@ -190,7 +190,7 @@ class Sending:
     async def _read(self, behind: int) -> list[OutboxItem]:
         lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
         return await self._parts.with_retries(
-            lane_id, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
+            self._lane, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -258,7 +258,7 @@ class Sending:
         positions = [item.position for item in heads]
         lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
-        kept = await self._parts.with_retries(lane_id, lambda: reader.parked(lane_id, positions, most))
+        kept = await self._parts.with_retries(self._lane, lambda: reader.parked(lane_id, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(
@@ -267,7 +267,8 @@ class Sending:
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
         return [
-            truncated_to(letter, record, lane_id, most, self._records.record) for letter, record in letters
+            truncated_to(letter, record, self._lane.name, most, self._records.record)
+            for letter, record in letters
         ]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:

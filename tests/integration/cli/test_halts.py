@@ -97,8 +97,8 @@ def test_an_event_topic_that_is_missing_is_named_by_status_and_audit(prepared: I
     topic = f"{prepared.prefix}.market-data.events.v1"
     Client(prepared.environment["TIDEMILL_KAFKA_BOOTSTRAP"]).delete(topic)
     told = prepared("status", expect=1)
-    assert f"Kafka has no {topic}" in told.out
-    assert "tidemill topics check" in told.out
+    assert f"Kafka has no {topic}" in told.err
+    assert "tidemill topics check" in told.err
     told = prepared("audit", expect=1)
     assert topic in told.err
     assert "tidemill topics check" in told.err

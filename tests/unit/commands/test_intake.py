@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -301,7 +302,7 @@ async def test_a_batch_that_a_stop_leaves_is_said_and_the_next_owner_applies_it(
             world.send("p1")
             await eventually(lambda: intake.health().detail.get("trouble"), what="a batch in flight")
     left = [(line["lanes"], line["records"]) for line in lines if line["event"] == "batch_left"]
-    assert left == [([partition_of(b"p1", STREAM.partitions) + 1], 1)]
+    assert left == [(f"{STREAM.aggregate}/{partition_of(b'p1', STREAM.partitions)}", 1)]
     world.store.away = False
     async with world.running("two"):
         await world.until_logged(1)
@@ -336,9 +337,19 @@ async def test_context_code_that_raises_parks_its_record_and_the_lane_goes_on(wo
     world.broker.write(TOPIC, partition, OutboundRecord(b"bad", value, ()))
     world.broker.write(TOPIC, partition, OutboundRecord(b"k" * 5000, value, ()))
     world.send("p1")
-    async with world.running():
-        await world.until_logged(3)
+    with capture_logs() as lines:
+        async with world.running():
+            await world.until_logged(3)
     assert sorted(world.logged()) == [(b"a", None), (b"p", "CRASHED"), (b"p", "TOO_BIG")]
+    parked = [line for line in lines if line["event"] == "record_parked"]
+    codes = Counter(code for line in parked for code in line["codes"])
+    assert codes == {"CRASHED": 1, "TOO_BIG": 1}
+    first = next(line for line in parked if "CRASHED" in line["codes"])
+    lane = f"{STREAM.aggregate}/{partition}"
+    assert (first["lane"], first["offset"]) == (lane, 0)
+    assert "ZeroDivisionError" in first["detail"]
+    assert f"{__name__}:" in first["detail"], "with the line of the context's code"
+    assert first["next"] == f"tidemill dead-letters show {lane} 1"
     assert [row.key for row in world.store.tables.outbox if row.code == "TOO_BIG"] == [None]
 
 
