@@ -22,6 +22,11 @@ T = TypeVar("T")
 
 EXAMPLES = examples("tidemill status", "tidemill status --json")
 
+_UNSERVED = (
+    "No process owns a lane of {names}: restart `tidemill serve`; a process serves the contexts that were installed "
+    "when it started."
+)
+
 
 def status(as_json: AsJson = False) -> None:
     """Show the lag of every step: commands to consume, records to publish, events to fold; what is halted, and why.
@@ -76,10 +81,16 @@ def _show(found: Status) -> None:
         say(text + "; revoke its right to write there")
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
+    _show_next(found)
+
+
+def _show_next(found: Status) -> None:
     if found.trouble is not None:
         note("[red]{trouble}[/red]", trouble=found.trouble)
     elif found.streams and not any(each.owned for each in found.streams):
         note("No process owns a lane: start one with `tidemill serve all`.")
+    elif names := ", ".join(each.aggregate for each in found.streams if each.lanes and not each.owned):
+        note(_UNSERVED, names=names)
 
 
 def _show_archive(tables: Sequence[ArchiveStatus]) -> None:
