@@ -7,6 +7,7 @@ the schemas of ids, and missing ones: the client would keep every schema that wa
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -24,6 +25,7 @@ _MISSING: Final = (40401, 40402, 40403)  # subject, version, schema; a bare 404 
 _REFUSED: Final = (409, 422)
 _MISCONFIGURED: Final = (400, 401, 403, 404, 405)
 
+_CLASS_NAMES: Final = re.compile(r"\b(?:[a-z]\w*\.)+[A-Z]\w*(?:Exception|Error): *")
 _NOT_ACCEPTED: Final = "CERTIFICATE_VERIFY_FAILED"
 _CERTIFICATE_ADVICE: Final = (
     "TIDEMILL_REGISTRY_CA_FILE must hold the signer of its certificate, which must name the host in "
@@ -87,7 +89,7 @@ class ConfluentRegistry:
             return await self._within(self._client.register_schema(subject, schema, normalize_schemas=True))
         except SchemaRegistryError as fault:
             if fault.http_status_code in _REFUSED:
-                raise ContractError(f"the registry refuses {subject}: {fault.error_message}") from fault
+                raise ContractError(_refusal(subject, fault)) from fault
             raise self._unavailable(fault) from fault
 
     async def require(self, subject: str, level: Compatibility) -> None:
@@ -126,6 +128,14 @@ class ConfluentRegistry:
         advice = [_ADDRESS_ADVICE] if fault.http_status_code in _MISCONFIGURED else []
         advice += [] if self._proxy is None else [self._proxy]
         return Unavailable("registry", "; ".join([text, *advice]), advised=bool(advice))
+
+
+def _refusal(subject: str, fault: SchemaRegistryError) -> str:
+    """Return what the registry found, without the names of its classes, and what finds it before."""
+    reason = _CLASS_NAMES.sub("", str(fault.error_message))
+    return (
+        f"the registry refuses {subject}: {reason}; `tidemill schemas check` compares with released versions"
+    )
 
 
 def proxy_advice(url: str) -> str | None:

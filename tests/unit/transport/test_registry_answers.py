@@ -1,11 +1,12 @@
-"""A proxy that the environment names, and that does not reach the registry."""
+"""What is said of a registry that refuses a schema, or that a proxy does not reach."""
 
 from __future__ import annotations
 
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryError
 
 from tidemill.domain.errors import Unavailable
-from tidemill.transport.registry import ConfluentRegistry, proxy_advice
+from tidemill.transport.registry import ConfluentRegistry, _refusal, proxy_advice
 
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 REGISTRY = "http://registry.example:8081"
@@ -50,3 +51,10 @@ async def test_a_proxy_that_does_not_answer_is_told_from_the_registry(
         await registry.find(1)
     assert caught.value.advised, "the registry's own address may be right"
     await registry.close()
+
+
+def test_a_refusal_has_no_names_of_the_registrys_classes() -> None:
+    said = "io.apicurio.registry.rules.RuleViolationException: Incompatible artifact: prices [AVRO]"
+    refusal = _refusal("prices-value", SchemaRegistryError(409, 409, said))
+    assert refusal.startswith("the registry refuses prices-value: Incompatible artifact: prices [AVRO]; ")
+    assert "`tidemill schemas check`" in refusal
