@@ -84,12 +84,14 @@ def _show(found: Status) -> None:
     _show_next(found)
 
 
-def _show_next(found: Status) -> None:
-    if found.trouble is not None:
-        note("[red]{trouble}[/red]", trouble=found.trouble)
-    elif found.streams and not any(each.owned for each in found.streams):
+def _show_next(state: Status) -> None:
+    if state.trouble is not None:
+        note("[red]{trouble}[/red]", trouble=state.trouble)
+    elif state.streams and not any(stream.owned for stream in state.streams):
         note("No process owns a lane: start one with `tidemill serve all`.")
-    elif names := ", ".join(each.aggregate for each in found.streams if each.lanes and not each.owned):
+    elif names := ", ".join(
+        stream.aggregate for stream in state.streams if stream.lanes and not stream.owned
+    ):
         note(_UNSERVED, names=names)
 
 

@@ -174,7 +174,9 @@ class BatchWriter:
             if not fresh:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
-            dispositions = await self._dispositions(work, claims, fresh, locked, open_too=looked)
+            known = await work.find([one.command_id for one in fresh if one.command_id], open_too=looked)
+            plan = _Plan(fresh, known, locked.now - self._horizon, claims)
+            dispositions = await self._dispositions(work, plan, fresh, locked)
             if missing := unwritten(fresh, dispositions):
                 raise _HeadersUnwritten(missing)
             seconds = self._clock.monotonic_s() - started_s
@@ -205,18 +207,9 @@ class BatchWriter:
             raise Fenced(behind)
 
     async def _dispositions(
-        self,
-        work: UnitOfWork,
-        claims: Mapping[int, Claim],
-        fresh: Sequence[IncomingCommand],
-        locked: Locked,
-        *,
-        open_too: bool,
+        self, work: UnitOfWork, plan: _Plan, fresh: Sequence[IncomingCommand], locked: Locked
     ) -> list[Disposition]:
         """Return the disposition of each record, in order, with its effects written."""
-        ids = [each.command_id for each in fresh if each.command_id is not None]
-        known = await work.find(ids, open_too=open_too)
-        plan = _Plan(fresh, known, locked.now - self._horizon, claims)
         for kind, handler in self._handlers.items():
             new = [index for index in plan.new if type(fresh[index].spec) is kind]
             if new:

@@ -28,7 +28,7 @@ def release(part: ContextStream) -> ReleasedSchemas:
         UsageError: the context is not in a source folder.
     """
     if findings := check_schemas(part.schemas):
-        raise ContractError(f"{findings[0]}; nothing was released: see `tidemill schemas check`")
+        raise ContractError(f"{findings[0]}; nothing was released")
     messages = part.messages()
     new = {name: message for name, message in messages.items() if not _is_released(message)}
     copies = {_next_file(part, message): message.current.text for message in new.values()}
