@@ -6,10 +6,15 @@ import pytest
 
 from tidemill.admin.progress import StreamStatus
 from tidemill.admin.records.publish import Answer, Publication
+from tidemill.admin.setup.revisions import MigrationStep
+from tidemill.admin.setup.topics import Prepared
 from tidemill.admin.status import Status
-from tidemill.cli import output, publish, status
+from tidemill.cli import migrate, output, publish, session, status, topics
+from tidemill.settings import Settings
+from tidemill.settings.groups import RegistrySettings
 
 COLUMNS = ("name", "owner")
+RESTART = "A process that runs already knows a new context once it is restarted."
 OWNER = "commands a-host-with-a-long-name.example.com 4711 " + "x" * 60
 
 
@@ -55,3 +60,41 @@ def test_who_waits_in_vain_is_asked_for_a_restart_too(capsys: pytest.CaptureFixt
     said = capsys.readouterr().err
     assert "was it started after the context was installed" in said
     assert "`tidemill status`" in said
+
+
+def prepared(aggregate: str, new_lanes: int) -> Prepared:
+    return Prepared(aggregate, 4, [], new_lanes, [], [])
+
+
+@pytest.mark.parametrize(("new_lanes", "restart"), [((0, 4), True), ((4, 4), False), ((0, 0), False)])
+def test_new_lanes_beside_old_ones_need_a_restart(
+    new_lanes: tuple[int, int],
+    restart: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    made = [prepared("market-data", new_lanes[0]), prepared("tide-counts", new_lanes[1])]
+    monkeypatch.setattr(session, "ask", lambda _: made)
+    topics.create()
+    assert ("once it is restarted" in capsys.readouterr().err) == restart
+
+
+@pytest.mark.parametrize(
+    ("revision", "registry", "said"),
+    [
+        ("core_0001", None, ["Next: tidemill topics create"]),
+        ("core_0001", "http://r", ["Next: tidemill schemas register, then tidemill topics create"]),
+        ("tides_0001", None, ["Next: tidemill topics create", RESTART]),
+    ],
+)
+def test_the_next_step_after_a_migration(
+    revision: str,
+    registry: str | None,
+    said: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    settings = Settings(registry=RegistrySettings(url=registry))
+    monkeypatch.setattr(session, "settings", lambda: settings)
+    migrate._say_next([MigrationStep(revision, "tables", "up")])
+    assert capsys.readouterr().err.splitlines() == said
