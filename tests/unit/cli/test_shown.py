@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import typer
 
 from tidemill.admin.progress import StreamStatus
 from tidemill.admin.records.publish import Answer, Publication
@@ -55,7 +56,7 @@ def test_a_context_that_no_process_knows_yet_needs_a_restart(
 
 
 def test_who_waits_in_vain_is_asked_for_a_restart_too(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(publish.typer.Exit):
+    with pytest.raises(typer.Exit):
         publish._judge(Publication("topic", [Answer(1, "id", 0, 0)]), wait=True)
     said = capsys.readouterr().err
     assert "was it started after the context was installed" in said
