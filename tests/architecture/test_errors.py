@@ -76,7 +76,6 @@ BESIDE_THE_TREE = {
     "ForbiddenTransition": "a mistake of ours in the life of a lane",
     "Interrupted": "inside the archiver: it is to stop",
     "KafkaConnectionError": "the client's own, translated with its others",
-    "LeaderNotAvailableError": "the client's own, translated with its others",
     "Malformed": "inside the reader, which says what cannot be read",
     "NotWhole": "inside the reader, which parks or waits",
     "PublisherFenced": "between publisher and relay, which ends or starts another one",

@@ -228,9 +228,9 @@ class MemoryWork:
     async def demand_going(self, claim: Claim) -> None:
         lane = claim.lane.id
         if lane in self.store.halts:
-            raise LaneHalted(lane, *self.store.halts[lane])
+            raise LaneHalted(lane, *self.store.halts[lane], name=claim.lane.name)
         if self.store.lanes[lane].compared_epoch != self.store.lanes[lane].epoch:
-            raise NotCompared(lane, "since it was claimed or changed last")
+            raise NotCompared(lane, "since it was claimed or changed last", name=claim.lane.name)
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = set(ids)
@@ -241,7 +241,7 @@ class MemoryWork:
                 row.outcome,
                 row.code,
                 row.detail,
-                row.lane,
+                self.store.lanes[row.lane].lane.name,
                 row.position,
                 row.sequence,
                 int(row.events > 0) if row.rows is None else row.rows,

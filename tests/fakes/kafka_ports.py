@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -322,6 +322,20 @@ class MemoryPublishers:
 
     broker: MemoryBroker
     transactional: bool = True
+    ends: dict[tuple[str, int], int] = field(default_factory=dict)
 
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> MemoryLanePublisher:
         return MemoryLanePublisher(self.broker, lane, transactional=self.transactional, accepted=accepted)
+
+    async def shortened(self, lanes: Collection[Lane]) -> frozenset[int]:
+        if self.broker.away:
+            raise Unavailable("kafka", "away by the test")
+        shorter = set()
+        for lane in lanes:
+            for topic in (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters):
+                if topic in self.broker.logs:
+                    end, place = self.broker.log(topic, lane.partition).end, (topic, lane.partition)
+                    if end < self.ends.get(place, 0):
+                        shorter.add(lane.id)
+                    self.ends[place] = end
+        return frozenset(shorter)

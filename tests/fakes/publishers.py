@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tests.fakes.kafka import MemoryBroker, MemoryRecord
-from tests.fakes.kafka_ports import MemoryLanePublisher
+from tests.fakes.kafka_ports import MemoryLanePublisher, MemoryPublishers
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, OutboxItem, Tails
@@ -35,16 +35,26 @@ class WatchedPublishers:
     starts: dict[int, int] = field(default_factory=dict)
     open: int = 0
     in_flight: int = 0
+    looks: int = 0
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
     def __post_init__(self) -> None:
         self.gate.set()
+        self._ends = MemoryPublishers(self.broker)
 
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> WatchedPublisher:
         for topic in lane.topics.named().values():
             if topic not in self.broker.logs:
                 self.broker.create(topic, lane.partitions)
         return WatchedPublisher(self, lane, accepted)
+
+    async def shortened(self, lanes: Collection[Lane]) -> frozenset[int]:
+        self.looks += 1
+        return await self._ends.shortened(lanes)
+
+    def ends_of(self, topic: str, partition: int = 0) -> int:
+        """Return where a partition ended when it was last looked at, 0 before."""
+        return self._ends.ends.get((topic, partition), 0)
 
     def log(self, topic: str, partition: int = 0) -> list[MemoryRecord]:
         """Return what a subscriber can read of a partition."""

@@ -232,6 +232,30 @@ def test_brokers_may_have_addresses_of_version_6_and_blanks_around_their_commas(
     assert ("::1", 9092 if value == servers else 9094) in hosts
 
 
+@pytest.mark.parametrize(
+    ("value", "url"),
+    [
+        ("  http://registry:8081/ ", "http://registry:8081"),
+        ("http://[2001:db8::1]:8081/apis/ccompat/v7", "http://[2001:db8::1]:8081/apis/ccompat/v7"),
+    ],
+)
+def test_the_registry_may_have_a_slash_blanks_around_it_and_an_address_of_version_6(
+    monkeypatch: pytest.MonkeyPatch, value: str, url: str
+) -> None:
+    monkeypatch.setenv("TIDEMILL_REGISTRY_URL", value)
+    assert load().registry.url == url
+
+
+@pytest.mark.parametrize("value", ["http://a:8081,http://b:8081", "http://a,b", "http:// a"])
+def test_the_registry_has_one_address(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
+    assert "expected one address" in refused(monkeypatch, REGISTRY_URL=value)
+
+
+def test_blanks_around_the_address_of_the_database_are_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TIDEMILL_DATABASE_URL", " postgresql://u@localhost/x ")
+    assert load().database.dsn() == "postgresql://u@localhost/x"
+
+
 def test_a_broker_of_version_6_elsewhere_gets_no_plain_text(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TIDEMILL_KAFKA_BOOTSTRAP", "[2001:db8::1]:9092")
     with pytest.raises(UsageError, match="TIDEMILL_KAFKA_SECURITY_PROTOCOL"):

@@ -137,6 +137,10 @@ class TopicInspector(Protocol):
         """Return how many partitions a topic has."""
         ...
 
+    async def absent(self, topics: Collection[str]) -> list[str]:
+        """Return those of the topics that do not exist, sorted."""
+        ...
+
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
         ...

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from tidemill.admin.archive.status import ArchiveStatus, archive_status
+from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import (
     ReadModelStatus,
@@ -22,7 +23,7 @@ from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.catalog.tables import Difference
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import MAX_AHEAD, spans
+from tidemill.domain.lane import MAX_AHEAD, lane_spans
 from tidemill.domain.rejections import HALTED
 from tidemill.projections.halts import HALTS
 from tidemill.runtime.clock import Clock
@@ -139,20 +140,28 @@ class StatusReader:
     async def _lags(self, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
         if not lanes:
             return {}, "there are no lanes yet: run `tidemill topics create`"
+        named = {name for lane in lanes for name in lane_of(lane).topics.named().values()}
         try:
+            if absent := await self.topics.absent(named):
+                return {}, _missing(absent)
             return await command_lags(self.topics, lanes), None
         except Unavailable as error:
             return {}, str(error)
 
 
+def _missing(topics: Sequence[str]) -> str:
+    named = ", ".join(topics)
+    return f"Kafka has no {named}, or Tidemill's principal may not describe them: see `tidemill topics check`"
+
+
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:
     """Return which lanes' last batch is ahead of `now`, and by how much: a clock is or was wrong; None if none is."""
-    ahead = {state.lane: state.at - now for state in lanes if state.at > now + MAX_AHEAD}
+    ahead = {lane_of(state): state.at - now for state in lanes if state.at > now + MAX_AHEAD}
     if not ahead:
         return None
     by = timedelta(seconds=round(max(ahead.values()).total_seconds()))
     return (
-        f"the last batch of lanes {spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
+        f"the last batch of lanes {lane_spans(ahead)} is up to {by} ahead of this machine's clock: that, or the "
         "database's, is wrong, or was; with their next batch these lanes take the time of the database's clock"
     )
 

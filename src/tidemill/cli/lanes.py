@@ -47,11 +47,11 @@ def list_(
             each.sequence,
             each.published_sequence,
             each.halt_code or ("waiting" if each.waits_since is not None else None),
-            each.owner,
+            (each.owner or "").removeprefix("tidemill "),
         )
         for each in chosen
     ]
-    print_table(columns, rows)
+    print_table(columns, rows, last_is_cut=True)
 
 
 @app.command(

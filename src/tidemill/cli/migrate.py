@@ -92,7 +92,14 @@ def migrate(
     elif not steps:
         say("The database is up to date.")
     elif down is None:
-        note("Next: tidemill topics create")
+        _say_next(steps)
+
+
+def _say_next(steps: Sequence[MigrationStep]) -> None:
+    registers = session.settings().registry.url is not None
+    note(f"Next: {'tidemill schemas register, then ' if registers else ''}tidemill topics create")
+    if all(step.revision != "core_0001" for step in steps):
+        note("A process that runs already knows a new context once it is restarted.")
 
 
 def _show(as_json: bool) -> None:

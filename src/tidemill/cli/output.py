@@ -159,13 +159,24 @@ def text_of(value: bytes | None) -> str:
     return text if text.isprintable() else f"0x{value.hex()}"
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title: str | None = None) -> None:
-    """Print rows under named columns; numbers are right-aligned."""
+def print_table(
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    last_is_cut: bool = False,
+) -> None:
+    """Print rows under named columns; numbers are right-aligned.
+
+    `last_is_cut`: where the line is too narrow, the last column gives way, so that the others stay on one line.
+    """
     from rich.box import SIMPLE_HEAD
     from rich.table import Table
     from rich.text import Text
 
     shown = [[item if isinstance(item, Text) else cell(item) for item in row] for row in rows]
+    if last_is_cut:
+        shown = _last_cut(columns, shown)
     numeric = [all(_is_number(row[index]) for row in shown) and bool(shown) for index in range(len(columns))]
     table = Table(
         title=title,
@@ -180,6 +191,16 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, title:
     for row in shown:
         table.add_row(*row)
     console().print(table)
+
+
+def _last_cut(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[list[Any]]:
+    """Return rows whose last cell has what the others leave of the line, but never less than its title."""
+    others = [max(len(value) for value in column) for column in zip(columns, *rows, strict=True)][:-1]
+    room = max(len(columns[-1]), console().width - sum(others) - 2 * len(columns) - 1)
+    return [
+        [*row[:-1], row[-1] if len(row[-1]) <= room else f"{row[-1][: room - 1]}\N{HORIZONTAL ELLIPSIS}"]
+        for row in rows
+    ]
 
 
 def print_records(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:

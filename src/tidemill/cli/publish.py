@@ -33,8 +33,12 @@ def publish(
     ],
     wait: Annotated[bool, typer.Option("--wait", help="Wait for the outcome of each command.")] = False,
     timeout: Annotated[
-        float, typer.Option(min=0.1, help="Seconds to wait after the last one was sent.")
-    ] = 30.0,
+        float,
+        typer.Option(
+            min=0.1,
+            help="Seconds to wait after the last one was sent; another process takes over lanes within 30.",
+        ),
+    ] = 45.0,
     key: Annotated[str | None, typer.Option(help="The record key, instead of each command's own.")] = None,
     service: Annotated[
         str, typer.Option(help="service_name of lines that have none; ids are unique within it.")
@@ -150,7 +154,8 @@ def _judge(publication: Publication, wait: bool) -> None:
     missing = sum(answer.outcome is None for answer in publication.answers)
     if missing:
         note(
-            f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running?"
+            f"[yellow]{missing:,} outcomes did not come in time[/yellow]: is `tidemill serve commands` running, and "
+            "was it started after the context was installed? See `tidemill status`"
         )
         note("You may send the same file again: each command is applied once.")
     if missing or any(answer.refused for answer in publication.answers):

@@ -11,6 +11,11 @@ from tidemill.cli.output import AsJson, examples, note, print_json, print_table,
 
 app = typer.Typer(help="The public contract: draft, check and register schemas.", no_args_is_help=True)
 
+_UNRELEASED = (
+    "Messages of {names} have no released version, with which a change would be compared: "
+    "tidemill schemas release CONTEXT"
+)
+
 
 @app.command(
     epilog=examples(
@@ -53,17 +58,40 @@ def new(
 @app.command(epilog=examples("tidemill schemas check"))
 def check(as_json: AsJson = False) -> None:
     """Compare all schemas with their classes and with released versions; exits 1 if a change breaks readers."""
-    from tidemill.admin.setup import schema_drafts
+    from tidemill.admin.setup import schema_drafts, schema_releases
 
-    findings = schema_drafts.check(session.deployment().catalog)
+    catalog = session.deployment().catalog
+    findings = schema_drafts.check(catalog)
     if as_json:
         print_json(findings)
     elif not findings:
         say("Every schema keeps the contract.")
+        if names := ", ".join(schema_releases.unreleased(catalog)):
+            note(_UNRELEASED, names=names)
     for finding in [] if as_json else findings:
         note(f"[red]{finding}[/red]")
     if findings:
         raise typer.Exit(1)
+
+
+@app.command(epilog=examples("tidemill schemas release market_data"))
+def release(
+    context: Annotated[str, typer.Argument(help="The context whose messages others may use from now on.")],
+    as_json: AsJson = False,
+) -> None:
+    """Copy the current schemas of a context to its released versions, with which later ones are compared."""
+    from tidemill.admin.setup import schema_releases
+
+    released = schema_releases.release(session.deployment().catalog.of(context))
+    if as_json:
+        print_json(released)
+        return
+    for path in released.written:
+        say("wrote {path}", path=relative_path(path))
+    if not released.written:
+        say("Every schema is released as it is.")
+        return
+    note("Next: commit the files; they are never edited and never removed")
 
 
 @app.command(epilog=examples("tidemill schemas register"))

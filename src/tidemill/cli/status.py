@@ -25,6 +25,11 @@ T = TypeVar("T")
 
 EXAMPLES = examples("tidemill status", "tidemill status --json", "tidemill status --wait 60")
 
+_UNSERVED = (
+    "No process owns a lane of {names}: restart `tidemill serve`; a process serves the contexts that were installed "
+    "when it started."
+)
+
 
 def status(
     wait: Annotated[
@@ -91,10 +96,18 @@ def _show(found: Status) -> None:
         _show_foreign(foreign)
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
-    if found.trouble is not None:
-        note("[red]{trouble}[/red]", trouble=found.trouble)
-    elif found.streams and not any(each.owned for each in found.streams):
+    _show_next(found)
+
+
+def _show_next(state: Status) -> None:
+    if state.trouble is not None:
+        note("[red]{trouble}[/red]", trouble=state.trouble)
+    elif state.streams and not any(stream.owned for stream in state.streams):
         note("No process owns a lane: start one with `tidemill serve all`.")
+    elif names := ", ".join(
+        stream.aggregate for stream in state.streams if stream.lanes and not stream.owned
+    ):
+        note(_UNSERVED, names=names)
 
 
 def _show_archive(tables: Sequence[ArchiveStatus]) -> None:

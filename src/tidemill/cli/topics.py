@@ -27,6 +27,8 @@ def create(as_json: AsJson = False) -> None:
     for finding in (finding for each in prepared for finding in each.findings):
         note(f"[yellow]{finding}[/yellow]")
     note("Next: tidemill serve all")
+    if {True, False} == {stream.new_lanes > 0 for stream in prepared}:
+        note("A process that runs already serves the new lanes once it is restarted.")
 
 
 @app.command(epilog=examples("tidemill topics check", "tidemill topics check --json"))

@@ -35,7 +35,7 @@ from tidemill.commands.waits import Wait
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, TidemillError, Unreadable
-from tidemill.domain.lane import Claim, spans
+from tidemill.domain.lane import Claim, lane_spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode, ParkingCode, RejectionCode
 from tidemill.runtime.clock import Clock
@@ -174,7 +174,9 @@ class BatchWriter:
             if not fresh:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
-            dispositions = await self._dispositions(work, fresh, locked, open_too=looked)
+            known = await work.find([one.command_id for one in fresh if one.command_id], open_too=looked)
+            plan = _Plan(fresh, known, locked.now - self._horizon, claims)
+            dispositions = await self._dispositions(work, plan, fresh, locked)
             if missing := unwritten(fresh, dispositions):
                 raise _HeadersUnwritten(missing)
             seconds = self._clock.monotonic_s() - started_s
@@ -205,12 +207,9 @@ class BatchWriter:
             raise Fenced(behind)
 
     async def _dispositions(
-        self, work: UnitOfWork, fresh: Sequence[IncomingCommand], locked: Locked, *, open_too: bool
+        self, work: UnitOfWork, plan: _Plan, fresh: Sequence[IncomingCommand], locked: Locked
     ) -> list[Disposition]:
         """Return the disposition of each record, in order, with its effects written."""
-        ids = [each.command_id for each in fresh if each.command_id is not None]
-        known = await work.find(ids, open_too=open_too)
-        plan = _Plan(fresh, known, locked.now, self._horizon)
         for kind, handler in self._handlers.items():
             new = [index for index in plan.new if type(fresh[index].spec) is kind]
             if new:
@@ -226,15 +225,15 @@ class _Plan:
         self,
         fresh: Sequence[IncomingCommand],
         known: Mapping[str, LoggedCommand],
-        now: datetime,
-        horizon: timedelta,
+        oldest: datetime,
+        claims: Mapping[int, Claim],
     ) -> None:
         self._fresh = fresh
+        self._claims = claims
         self._dispositions: dict[int, Disposition] = {}
         self._repeats: dict[int, int] = {}
         self.new: list[int] = []
         first_by_id: dict[str, int] = {}
-        oldest = now - horizon
         for index, arrival in enumerate(fresh):
             command_id = arrival.command_id
             if command_id is not None:
@@ -279,7 +278,7 @@ class _Plan:
             outcome=(Outcome.REJECTED if refused else Outcome.APPLIED).letter,
             code=refused.code if refused else None,
             detail=clean(refused.message) if refused else None,
-            lane=original.lane_id,
+            lane=self._claims[original.lane_id].lane.name,
             position=position,
             sequence=0,
             rows=affected_rows(disposition),
@@ -331,7 +330,7 @@ def _tell_wrong_times(claims: Mapping[int, Claim], ahead: Mapping[int, timedelta
     _log.warning(
         Log.TIME_WAS_AHEAD,
         aggregate=aggregate,
-        lanes=spans(ahead),
+        lanes=lane_spans(claims[lane_id].lane for lane_id in ahead),
         seconds=max(ahead.values()).total_seconds(),
         next="the database's clock is or was wrong: check it; the lanes take its present time",
     )

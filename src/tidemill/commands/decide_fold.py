@@ -14,11 +14,11 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from tidemill.commands.crashes import crashed
 from tidemill.commands.fact_rows import FactTable, complete
 from tidemill.commands.late_rows import range_closed
 from tidemill.commands.ports import Decoded
 from tidemill.commands.secret_events import EventSealer
-from tidemill.commands.validation import crashed
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, Unreadable

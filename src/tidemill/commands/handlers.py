@@ -13,6 +13,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any, Final, Protocol
 
+from tidemill.commands.crashes import crashed
 from tidemill.commands.decide_fold import (
     AppliedRows,
     DataKeyOf,
@@ -35,7 +36,7 @@ from tidemill.commands.foreseen import ask_foreseen, foreseen_by
 from tidemill.commands.late_rows import Row, late_among
 from tidemill.commands.ports import CommandCodec, Locked, UnitOfWork
 from tidemill.commands.secret_events import RowKeys, sealer_of
-from tidemill.commands.validation import IncomingCommand, crashed
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec, DecideSpec
 from tidemill.domain.decision import Accepted, Rejected

@@ -21,13 +21,14 @@ from tidemill.commands.batch import BatchResult, BatchWriter
 from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_lifecycle import Ownership, still_ours
 from tidemill.commands.lane_queues import WAITING_BYTES, BatchInput, LaneQueue, LargeRecords, Queues
+from tidemill.commands.parked_records import parked_fields
 from tidemill.commands.ports import CommandSource, CommandStore, LaneFollower, PartitionError, Replies
 from tidemill.commands.retry import BatchRetries
 from tidemill.commands.validation import IncomingCommand, Validator
 from tidemill.commands.version_wait import Waits
 from tidemill.commands.workers import Turn, Workers
 from tidemill.domain.errors import Fenced, Unreadable
-from tidemill.domain.lane import InboundRecord
+from tidemill.domain.lane import InboundRecord, lane_spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import ParkingCode
 from tidemill.domain.stream import Stream
@@ -236,7 +237,7 @@ class Intake:
         if result is not None:
             self._after(batch_input, result)
         else:  # a stop came first: the next owner does what is not committed
-            lanes = [queue.lane_id for queue in batch_input.queues]
+            lanes = lane_spans(queue.claim.lane for queue in batch_input.queues)
             _log.warning(
                 Log.BATCH_LEFT, aggregate=self._aggregate, lanes=lanes, records=len(batch_input.records)
             )
@@ -284,9 +285,10 @@ class Intake:
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
         BATCH_RECORDS.labels(self._aggregate).observe(len(batch_input.records))
-        if parked := result.counts[Outcome.PARKED]:
-            lanes = [queue.lane_id for queue in batch_input.queues]
-            _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, lanes=lanes, records=parked)
+        if result.counts[Outcome.PARKED]:
+            claims = {queue.lane_id: queue.claim for queue in batch_input.queues}
+            parked = parked_fields(result.outcomes, claims)
+            _log.warning(Log.RECORD_PARKED, aggregate=self._aggregate, **parked)
         self._waits.begin(batch_input, result)
         self._let_flow(batch_input, result)
         ours = [queue for queue in batch_input.queues if still_ours(self._queues, queue)]

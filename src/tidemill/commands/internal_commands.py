@@ -101,7 +101,7 @@ class InternalCommandWriter:
         """Raise `NotCompared` if the database was restored to before what the claim or a command has seen."""
         lane_id = claim.lane.id
         if progress.position < max(claim.progress.position, self._reached.get(lane_id, 0)):
-            raise NotCompared(lane_id, "since the database was restored")
+            raise NotCompared(lane_id, "since the database was restored", name=claim.lane.name)
 
 
 def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:

@@ -33,7 +33,7 @@ from tidemill.commands.ports import (
     PartitionError,
 )
 from tidemill.domain.errors import TransientError
-from tidemill.domain.lane import Claim, spans
+from tidemill.domain.lane import Claim, lane_spans
 from tidemill.domain.rejections import HaltCode
 from tidemill.domain.stream import Stream
 from tidemill.runtime.retry import Retrier
@@ -129,7 +129,12 @@ class Ownership:
         lanes = [claim.lane.id for claim in claims]
         await self._follower.drop(lanes)
         released = await self._release([claim for claim in claims if claim.lane.id not in busy])
-        _log.info(Log.LANES_LOST, aggregate=self._aggregate, lanes=spans(lanes), released=released)
+        _log.info(
+            Log.LANES_LOST,
+            aggregate=self._aggregate,
+            lanes=lane_spans(claim.lane for claim in claims),
+            released=released,
+        )
 
     async def _release(self, claims: Sequence[Claim]) -> bool:
         """Release claims; return whether that worked: if not, the next claim finds them not released."""
@@ -231,8 +236,8 @@ class Ownership:
         _log.info(
             Log.LANES_CLAIMED,
             aggregate=self._aggregate,
-            lanes=spans(claim.lane.id for claim in sound),
-            halted=spans(claim.lane.id for claim in ours if claim.lane.id in halted),
+            lanes=lane_spans(claim.lane for claim in sound),
+            halted=lane_spans(claim.lane for claim in ours if claim.lane.id in halted),
         )
         lost = [claim.lane.id for claim in claims if self._lanes.phase(claim.lane.partition) in _REVOKED]
         await self._follower.drop(lost)
@@ -267,7 +272,7 @@ class Ownership:
                 self.stand_still(claim, *halted[claim.lane.id])
         for claim in standing:
             if claim.lane.id not in halted and self._lanes.resume(claim):
-                _log.info(Log.LANE_RESUMED, lane=claim.lane.id)
+                _log.info(Log.LANE_RESUMED, lane=claim.lane.name)
                 self._claims_wanted.set()
 
     async def halt_stuck(self, stuck: PartitionError) -> None:
@@ -304,7 +309,7 @@ class Ownership:
         _log.warning(
             Log.LANES_LOST,
             aggregate=self._aggregate,
-            lanes=spans(queue.lane_id for queue in queues),
+            lanes=lane_spans(claim.lane for claim in claims),
             reason="claimed by another process",
         )
 
@@ -322,10 +327,10 @@ class Ownership:
     def _say_halted(self, claim: Claim, code: str, detail: str) -> None:
         _log.error(
             Log.LANE_HALTED,
-            lane=claim.lane.id,
+            lane=claim.lane.name,
             code=code,
             reason=detail,
-            next=f"tidemill lanes show {claim.lane.id}",
+            next=f"tidemill lanes show {claim.lane.name}",
         )
 
 

@@ -9,7 +9,9 @@ from typing import NamedTuple
 class LoggedCommand(NamedTuple):
     """What the log remembers of a command: enough to answer a duplicate with the first outcome.
 
-    `rows`: how many rows it affected. Ids are canonical UUID texts here and below: the driver takes text, and a `UUID`
+    `lane`: its name. `rows`: how many rows it affected.
+
+    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID`
     object costs more than it helps.
     """
 
@@ -18,7 +20,7 @@ class LoggedCommand(NamedTuple):
     outcome: bytes
     code: str | None
     detail: str | None
-    lane: int
+    lane: str
     position: int
     sequence: int
     rows: int

@@ -14,6 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from tidemill.commands.crashes import crashed
 from tidemill.commands.ports import CommandCodec, Decoded
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.decision import Rejected
@@ -173,15 +174,6 @@ def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
         detail = f"{cut}, at most {MAX_HEADERS} of {MAX_HEADER_BYTES} bytes are read"
         return IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.TOO_BIG, detail))
     return IncomingCommand(lane_id, record)
-
-
-def crashed(fault: Exception, *, quoted: bool = True) -> Unreadable:
-    """Return what parks a record on which a context's code raised: the fault is in the code, the bytes are stored.
-
-    `quoted`: False where the text of the fault may hold a secret.
-    """
-    text = str(fault) if quoted else "its text is not shown, since it may quote a secret"
-    return Unreadable(ParkingCode.CRASHED, f"the context's code raised {type(fault).__name__}: {text}")
 
 
 def _reasons(error: ValidationError, unquoted: Collection[str]) -> dict[int, str]:

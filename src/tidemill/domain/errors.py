@@ -171,9 +171,10 @@ class NotCompared(TransientError):
 
     kind = ErrorCode.NOT_COMPARED
 
-    def __init__(self, lane_id: int, why: str) -> None:
-        """`why`: since when it was not compared."""
-        super().__init__(f"lane {lane_id} was not compared with its topics {why}", lane=lane_id)
+    def __init__(self, lane_id: int, why: str, *, name: str | None = None) -> None:
+        """`why`: since when it was not compared. `name`: of the lane."""
+        lane = lane_id if name is None else name
+        super().__init__(f"lane {lane} was not compared with its topics {why}", lane=lane)
         self.lane_id = lane_id
 
 
@@ -223,9 +224,10 @@ class LaneHalted(TidemillError):
 
     kind = ErrorCode.LANE_HALTED
 
-    def __init__(self, lane_id: int, code: str, detail: str) -> None:
-        """The verb that resumes a lane is the same for every code, so the message carries it."""
-        super().__init__(f"lane {lane_id} halted, {code}: {detail}", lane=lane_id, detail=detail)
+    def __init__(self, lane_id: int, code: str, detail: str, *, name: str | None = None) -> None:
+        """The verb that resumes a lane is the same for every code, so the message carries it. `name`: of the lane."""
+        lane = lane_id if name is None else name
+        super().__init__(f"lane {lane} halted, {code}: {detail}", lane=lane, detail=detail)
         self.lane_id = lane_id
         self.code = code
         self.detail = detail

@@ -67,6 +67,16 @@ class Lane:
     partitions: int
     topics: StreamTopics
 
+    @property
+    def name(self) -> str:
+        """Return the name by which verbs and messages know it."""
+        return lane_name(self.aggregate, self.partition)
+
+
+def lane_name(aggregate: str, partition: int) -> str:
+    """Return the name of a lane, such as `market-data/17`."""
+    return f"{aggregate}/{partition}"
+
 
 @dataclass(frozen=True, slots=True)
 class Anchor:
@@ -153,3 +163,11 @@ def spans(numbers: Iterable[int]) -> str:
     shown = [str(first) if first == last else f"{first}-{last}" for first, last in found[:_MAX_SPANS]]
     more = sum(last - first + 1 for first, last in found[_MAX_SPANS:])
     return ", ".join(shown) + (f" and {more} more" if more else "")
+
+
+def lane_spans(lanes: Iterable[Lane]) -> str:
+    """Return lanes as short text for a log line, by their names: `market-data/0-3, 7; orders/2`."""
+    partitions: dict[str, list[int]] = {}
+    for lane in lanes:
+        partitions.setdefault(lane.aggregate, []).append(lane.partition)
+    return "; ".join(f"{aggregate}/{spans(held)}" for aggregate, held in sorted(partitions.items()))

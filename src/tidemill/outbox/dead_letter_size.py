@@ -29,11 +29,11 @@ def size_of(record: EncodedRecord) -> int:
 
 
 def truncated_to(
-    letter: EncodedRecord, record: ParkedRecord, lane_id: int, max_bytes: int, make: Make
+    letter: EncodedRecord, record: ParkedRecord, lane: str, max_bytes: int, make: Make
 ) -> EncodedRecord:
     """Return the dead letter of `record`, leaving out no more than `max_bytes` requires.
 
-    The shortest form is returned even if it is larger. `make`: `LaneRecords.record`.
+    The shortest form is returned even if it is larger. `lane`: its name. `make`: `LaneRecords.record`.
     """
     if record.whole and size_of(letter) <= max_bytes:
         return letter
@@ -41,7 +41,7 @@ def truncated_to(
     note = [
         ("tm_value", b"omitted"),
         ("tm_value_bytes", b"%d" % (record.value_bytes or len(record.value or b""))),
-        ("tm_kept", f"tidemill dead-letters show {lane_id} {record.position}".encode()),
+        ("tm_kept", f"tidemill dead-letters show {lane} {record.position}".encode()),
     ]
     without_value = make(record.key, None, [*record.headers, *note, *ours])
     if not record.bare and size_of(without_value) <= max_bytes:

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 
 from tidemill.domain.errors import Unavailable
-from tidemill.domain.lane import spans
+from tidemill.domain.lane import Lane, lane_spans
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 
@@ -31,61 +31,61 @@ class _Struck:
     """Lanes with a new kind of incident, and the error of the first of them."""
 
     reason: str
-    lanes: set[int] = field(default_factory=set)
+    lanes: set[Lane] = field(default_factory=set)
 
 
 @dataclass
 class _Recovered:
     """Lanes whose incident is over. `failures`: of all; `after_s`: the longest."""
 
-    lanes: set[int] = field(default_factory=set)
+    lanes: set[Lane] = field(default_factory=set)
     failures: int = 0
     after_s: float = 0.0
 
 
 class IncidentLog:
-    """The incidents of lanes (ids) that end in the same way. `began`: their log event."""
+    """The incidents of lanes that end in the same way. `began`: their log event."""
 
     def __init__(self, began: Log) -> None:
         self._began = began
-        self._open: dict[int, _Incident] = {}
+        self._open: dict[Lane, _Incident] = {}
         self._struck: dict[str, _Struck] = {}
         self._recovered = _Recovered()
 
-    def failed(self, lane_id: int, error: Exception) -> bool:
+    def failed(self, lane: Lane, error: Exception) -> bool:
         """Record a failed attempt; return whether it is the lane's first one of its kind."""
-        incident = self._open.setdefault(lane_id, _Incident(time.monotonic()))
+        incident = self._open.setdefault(lane, _Incident(time.monotonic()))
         incident.failures += 1
         kind = _kind(error)
         if kind in incident.kinds:
             return False
         incident.kinds.add(kind)
-        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane_id)
+        self._struck.setdefault(kind, _Struck(str(error))).lanes.add(lane)
         return True
 
-    def over(self, lane_id: int) -> None:
+    def over(self, lane: Lane) -> None:
         """Record that what failed before has succeeded."""
-        incident = self._open.pop(lane_id, None)
+        incident = self._open.pop(lane, None)
         if incident is not None:
             recovered = self._recovered
-            recovered.lanes.add(lane_id)
+            recovered.lanes.add(lane)
             recovered.failures += incident.failures
             recovered.after_s = max(recovered.after_s, time.monotonic() - incident.since_s)
 
-    def forget(self, lane_id: int) -> None:
+    def forget(self, lane: Lane) -> None:
         """Forget a lane: its next owner reports how it continues."""
-        self._open.pop(lane_id, None)
+        self._open.pop(lane, None)
 
     def tell(self) -> None:
         """Write a line for each kind of incident that began since the last call, and one for all that are over."""
         struck, self._struck = self._struck, {}
         recovered, self._recovered = self._recovered, _Recovered()
         for each in struck.values():
-            _log.warning(self._began, lanes=spans(each.lanes), reason=each.reason)
+            _log.warning(self._began, lanes=lane_spans(each.lanes), reason=each.reason)
         if recovered.lanes:
             _log.info(
                 Log.RELAY_RECOVERED,
-                lanes=spans(recovered.lanes),
+                lanes=lane_spans(recovered.lanes),
                 after=str(self._began),
                 failures=recovered.failures,
                 seconds=round(recovered.after_s, 1),

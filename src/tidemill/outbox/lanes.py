@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
-from tidemill.domain.lane import Claim, spans
+from tidemill.domain.lane import Claim, lane_spans
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
@@ -54,6 +54,7 @@ class RelaySettings:
     mark_every_s: float = 1.0
     halts_every_s: float = 2.0
     tell_every_s: float = 1.0
+    ends_every_s: float = 5.0
     stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
 
@@ -126,6 +127,7 @@ class LaneRelays:
                 (self._settings.mark_every_s, partial(self._tolerantly, "hints", self._mark)),
                 (self._settings.halts_every_s, partial(self._tolerantly, "halts", self._lift_halts)),
                 (self._settings.tell_every_s, self._tell),
+                (self._settings.ends_every_s, self._compare_shortened),
             ):
                 group.create_task(every(seconds, work, self._stopping))
 
@@ -172,8 +174,10 @@ class LaneRelays:
             return
         ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
         if not all(ended):
-            left = [relay.lane_id for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended]
-            _log.warning(Log.DRAIN_CUT_OFF, lanes=spans(left))
+            left = [
+                relay.claim.lane for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended
+            ]
+            _log.warning(Log.DRAIN_CUT_OFF, lanes=lane_spans(left))
         await self._tolerantly("hints", lambda: self._mark_of(stopping))
         for relay in stopping:
             del self._relays[relay.lane_id]
@@ -226,6 +230,19 @@ class LaneRelays:
         for relay in standing:
             if relay.lane_id not in halted:
                 relay.clear()
+
+    async def _compare_shortened(self) -> None:
+        """Compare the topics of idle lanes again if they end earlier than before: nothing else would notice."""
+        relays = [relay for relay in self._relays.values() if relay.waiting]
+        if not relays:
+            return
+        try:
+            shorter = await self._parts.publishers.shortened([relay.claim.lane for relay in relays])
+        except TransientError:
+            return  # the publications that fail tell of it
+        for relay in relays:
+            if relay.lane_id in shorter:
+                relay.compare_again()
 
     async def _tell(self) -> None:
         """Log incidents that began and ended: periodically, so that an outage is one line and not one for each lane."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
@@ -316,6 +316,13 @@ class Publishers(Protocol):
 
         `accepted`: topic -> the offset up to which records of another program are not a reason to halt; its tail is
         then the relay's last record before them.
+        """
+        ...
+
+    async def shortened(self, lanes: Collection[Lane]) -> frozenset[int]:
+        """Return the lanes (ids) with a partition that ends before where it ended at an earlier call.
+
+        Its topic was created again, or cut off. Partitions that cannot be asked now are left out. Raises `Unavailable`.
         """
         ...
 

@@ -90,6 +90,12 @@ class LaneRelay:
         """Say that the lane's halt was lifted."""
         self._cleared.set()
 
+    def compare_again(self) -> None:
+        """Say that the topics are not as they were: the next publisher compares them with the log."""
+        if self._sending is not None:
+            self._sending.finish()
+            self._news.set()
+
     async def stop(self, within_s: float) -> bool:
         """End it; a publication in flight has `within_s` seconds to be acknowledged. Return whether it has ended."""
         self._stopping = True
@@ -107,10 +113,10 @@ class LaneRelay:
             while not self._stopping:
                 await self._attempt()
         except Fenced:
-            _log.info(Log.LANES_LOST, lanes=str(self.lane_id))
+            _log.info(Log.LANES_LOST, lanes=self.claim.lane.name)
         finally:
             self.state = RelayState.ENDED
-            self._parts.forget(self.lane_id)
+            self._parts.forget(self.claim.lane)
             self._compared.set()
 
     async def _attempt(self) -> None:
@@ -131,13 +137,13 @@ class LaneRelay:
             await self._pause()
         except Exception as error:  # noqa: BLE001  a mistake of ours must be loud, and not stop other lanes
             if self._note(error):
-                _log.exception(Log.RELAY_FAILED, lane=self.lane_id)
+                _log.exception(Log.RELAY_FAILED, lane=self.claim.lane.name)
             await self._pause()
 
     async def _work(self) -> None:
         """Start a publisher, compare, and send until a failure."""
         # First of all, since a publisher fences: a process without the claim must not fence the owner's.
-        end = await self._parts.with_retries(self.lane_id, lambda: self._parts.reader.end(self.claim))
+        end = await self._parts.with_retries(self.claim.lane, lambda: self._parts.reader.end(self.claim))
         publisher = self._parts.publishers.of(self.claim.lane, end.accepted)
         PUBLISHERS_STARTED.labels(self.claim.lane.aggregate).inc()
         try:
@@ -159,7 +165,7 @@ class LaneRelay:
     async def _start(self, publisher: LanePublisher) -> ResumePoint:
         tails = await publisher.start()
         place = await self._parts.with_retries(
-            self.lane_id, lambda: find_resume_point(self._parts.reader, self.claim, tails)
+            self.claim.lane, lambda: find_resume_point(self._parts.reader, self.claim, tails)
         )
         self.published = place.published
         self.history = place.end
@@ -170,19 +176,21 @@ class LaneRelay:
     def _progressed(self, published: Published) -> None:
         self.published = published
         self.failures = 0
-        self._parts.restarts.over(self.lane_id)
+        self._parts.restarts.over(self.claim.lane)
 
     async def _stand_still(self, halt: LaneHalted) -> None:
         await self._parts.with_retries(
-            self.lane_id, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
+            self.claim.lane, lambda: self._parts.reader.halt(self.claim, halt.code, halt.detail)
         )
-        _log.error(Log.LANE_HALTED, lane=halt.lane_id, code=halt.code, reason=str(halt))
+        name = self.claim.lane.name
+        next_step = f"tidemill lanes show {name}"
+        _log.error(Log.LANE_HALTED, lane=name, code=halt.code, reason=halt.detail, next=next_step)
         self._cleared.clear()
         self.state = RelayState.HALTED
         self.failures = 0  # no further attempts: it waits for an operator
         self._compared.set()
         await self._cleared.wait()
-        _log.info(Log.LANE_RESUMED, lane=halt.lane_id)
+        _log.info(Log.LANE_RESUMED, lane=name)
 
     async def _pause(self) -> None:
         await asyncio.sleep(self._parts.backoff.pause_s(self.failures))
@@ -190,7 +198,7 @@ class LaneRelay:
     def _note(self, error: Exception) -> bool:
         """Count it; return whether it is the first one of its kind since the lane worked."""
         self.failures += 1
-        return self._parts.restarts.failed(self.lane_id, error)
+        return self._parts.restarts.failed(self.claim.lane, error)
 
 
 async def _close(publisher: LanePublisher) -> None:

@@ -55,7 +55,7 @@ class RelayParts:
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
 
-    async def with_retries(self, lane_id: int, ask: Callable[[], Awaitable[T]]) -> T:
+    async def with_retries(self, lane: Lane, ask: Callable[[], Awaitable[T]]) -> T:
         """Return the database's answer, waiting for it as long as needed."""
         failures = 0
         while True:
@@ -63,16 +63,16 @@ class RelayParts:
                 answer = await ask()
             except TransientError as error:
                 failures += 1
-                self.waits.failed(lane_id, error)
+                self.waits.failed(lane, error)
                 await asyncio.sleep(self.backoff.pause_s(failures))
             else:
-                self.waits.over(lane_id)
+                self.waits.over(lane)
                 return answer
 
-    def forget(self, lane_id: int) -> None:
+    def forget(self, lane: Lane) -> None:
         """Forget a lane's incidents."""
-        self.restarts.forget(lane_id)
-        self.waits.forget(lane_id)
+        self.restarts.forget(lane)
+        self.waits.forget(lane)
 
     def tell(self) -> None:
         """Log the incidents that began and ended since the last call."""
@@ -145,7 +145,7 @@ class Sending:
         self._finishing = False
 
     def finish(self) -> None:
-        """Let `run` end after the publication in flight."""
+        """Let `run` end after the publication in flight, or with the next news if it waits for some."""
         self._finishing = True
 
     async def run(self) -> None:
@@ -159,6 +159,8 @@ class Sending:
         try:
             while not self._finishing:
                 items = await self._next()
+                if not items:
+                    return
                 chunk = chunk_of(self._lane.id, items, self._at, self._chained)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
@@ -171,10 +173,10 @@ class Sending:
                 await asyncio.gather(self._ahead, return_exceptions=True)
 
     async def _next(self) -> list[OutboxItem]:
-        """Return the next rows, waiting for news if there are none."""
+        """Return the next rows, waiting for news if there are none; none if it is to end."""
         items = await self._ahead if self._ahead is not None else []
         self._ahead = None
-        while not items:
+        while not items and not self._finishing:
             self._news.clear()  # before the read, so that later commits are not missed
             items = await self._read(self._at.position)
             if not items:
@@ -188,7 +190,7 @@ class Sending:
     async def _read(self, behind: int) -> list[OutboxItem]:
         lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
         return await self._parts.with_retries(
-            lane_id, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
+            self._lane, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
         )
 
     def _more_behind(self, chunk: Chunk) -> bool:
@@ -256,7 +258,7 @@ class Sending:
         positions = [item.position for item in heads]
         lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
-        kept = await self._parts.with_retries(lane_id, lambda: reader.parked(lane_id, positions, most))
+        kept = await self._parts.with_retries(self._lane, lambda: reader.parked(lane_id, positions, most))
         missing = [position for position in positions if position not in kept]
         if missing:
             raise LaneHalted(
@@ -265,7 +267,8 @@ class Sending:
         parked = [kept[position] for position in positions]
         letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
         return [
-            truncated_to(letter, record, lane_id, most, self._records.record) for letter, record in letters
+            truncated_to(letter, record, self._lane.name, most, self._records.record)
+            for letter, record in letters
         ]
 
     def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:

@@ -14,6 +14,7 @@ from tidemill.domain.errors import TidemillError
 from tidemill.domain.identity import row_id, row_uuid
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.runtime.tracebacks import place_of
 
 Event = Recorded[EventBase]
 
@@ -25,10 +26,11 @@ class FoldFailed(TidemillError):
 
     def __init__(self, projection: str, event: Event, cause: Exception) -> None:
         """The event is named so that the bug can be reproduced from the topic."""
-        kind = type(event.event).__name__
+        kind, place = type(event.event).__name__, place_of(cause)
+        where = "" if place is None else f" ({place})"
         super().__init__(
-            f"projection {projection} failed on event {event.sequence} of lane {event.lane} ({kind}): "
-            f"{type(cause).__name__}: {cause}; fix its code, then restart the projector",
+            f"projection {projection} failed on event {event.sequence} of partition {event.lane} ({kind}): "
+            f"{type(cause).__name__}: {cause}{where}; fix its code, then restart the projector",
             projection=projection,
             lane=event.lane,
             sequence=event.sequence,

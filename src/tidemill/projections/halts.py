@@ -18,7 +18,8 @@ WITHDRAWN: Final = "WITHDRAWN"
 
 HALTS: Final[dict[str, str]] = {
     GAP: "events are missing from the topic: it continues by itself when they arrive",
-    UNREADABLE: "this version cannot read the event: deploy the one that can, then restart the projector",
+    UNREADABLE: "this version cannot read the event: deploy the one that can, or give a renamed field its name back, "
+    "then restart the projector",
     UNFETCHABLE: "the record is damaged, or its codec is missing: fix the topic, or rebuild from a complete one",
     OFFSET_LOST: "the next event was deleted from the topic: restore the topic, or rebuild from a complete one",
     TOPIC_CHANGED: "the last event folded is no longer in the topic: it was re-created; find out why, then rebuild",

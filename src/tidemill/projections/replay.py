@@ -10,6 +10,7 @@ from typing import Final, Self
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
+from tidemill.domain.lane import lane_name
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections import halts
@@ -53,9 +54,9 @@ class ReplayFailed(TidemillError):
         )
 
 
-def _gone(partition: int, before: int, last: int) -> str:
+def _gone(lane: str, before: int, last: int) -> str:
     return (
-        f"lane {partition}: events {before + 1} to {last} are permanently missing in the topic, as found when the lane "
+        f"lane {lane}: events {before + 1} to {last} are permanently missing in the topic, as found when the lane "
         "was reconciled; restore the topic from a mirror, or keep the live rows, which are correct"
     )
 
@@ -87,7 +88,7 @@ class Replay:
         self._store = parts.store
         self._histories: Mapping[int, LaneHistory] = {}
         self._source = parts.source()
-        self._writer = ViewWriter(parts.store, Standing(view, empty, {}), until)
+        self._writer = ViewWriter(parts.store, Standing(view, empty, {}), stream.aggregate, until)
         self._retrier = projector_retrier(limit_s=SERVERS_AWAY_S)
         self._reader = ReadAhead(self._source, parts.codec, self._retrier, max_bytes=2 * stream.batch_bytes)
         self._stall_s = parts.stall_s
@@ -118,9 +119,15 @@ class Replay:
         return {partition: count for partition, count in behind.items() if count > 0}
 
     async def __aenter__(self) -> Self:
-        """Start at the beginning of every partition."""
+        """Start at the beginning of every partition.
+
+        Not tried again: an operator waits, and nothing that was done would be lost. Later outages are waited for.
+
+        Raises:
+            Unavailable: Kafka is.
+        """
         try:
-            await self._retrier.call(self._start)
+            await self._start()
         except BaseException:
             await self._source.close()
             raise
@@ -163,7 +170,7 @@ class Replay:
     def _why(self, fault: EventSourceFault) -> str:
         expected = self._writer.cursors[fault.partition].expected
         lost = self._histories.get(fault.partition, PLAIN).lost_at(expected)
-        return str(fault) if lost is None else _gone(fault.partition, *lost)
+        return str(fault) if lost is None else _gone(self._lane(fault.partition), *lost)
 
     def _deadline(self) -> float:
         return asyncio.get_running_loop().time() + max(0.0, self._moved_at + self._stall_s - monotonic())
@@ -178,16 +185,20 @@ class Replay:
                 continue
             lost = self._histories.get(partition, PLAIN).lost_at(halt.expected)
             if lost is not None:
-                raise self._failed(_gone(partition, *lost))
+                raise self._failed(_gone(self._lane(partition), *lost))
             if halt.code not in (halts.GAP, halts.AHEAD):
-                raise self._failed(f"lane {partition}: {halt.detail}")
+                raise self._failed(f"lane {self._lane(partition)}: {halt.detail}")
 
     def _standing(self, missing: Mapping[int, int]) -> str:
+        cursors = self._writer.cursors
         lanes = [
-            f"lane {partition} lacks {count} after event {self._writer.cursors[partition].checkpoint.sequence}"
-            for partition, count in list(missing.items())[:3]
+            f"lane {self._lane(at)} lacks {count} after event {cursors[at].checkpoint.sequence}"
+            for at, count in list(missing.items())[:3]
         ]
         return "; ".join(lanes) + (f"; and {len(missing) - 3} more lanes" if len(missing) > 3 else "")
+
+    def _lane(self, partition: int) -> str:
+        return lane_name(self._stream.aggregate, partition)
 
     def _failed(self, detail: str) -> ReplayFailed:
         return ReplayFailed(self._projection, detail)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from tidemill.domain.lane import lane_name
 from tidemill.projections.cursor import Batch, Cursor, Taken
 from tidemill.projections.fold import fold, keyed
 from tidemill.projections.history import PLAIN, LaneHistory
@@ -28,9 +29,12 @@ class ViewWriter:
     `until`: partition -> last sequence wanted.
     """
 
-    def __init__(self, store: ViewStore, standing: Standing, until: Mapping[int, int] | None = None) -> None:
-        """Load the checkpoints."""
+    def __init__(
+        self, store: ViewStore, standing: Standing, aggregate: str, until: Mapping[int, int] | None = None
+    ) -> None:
+        """Load the checkpoints. `aggregate`: whose events they are."""
         self._store = store
+        self._aggregate = aggregate
         self.closed = 0  # how often a lane was closed
         self.view: View = standing.view
         self.cursors = {
@@ -102,6 +106,7 @@ class ViewWriter:
             self.closed += 1
 
     def _log(self, event: Log, partition: int, halt: FoldHalt) -> None:
+        lane = lane_name(self._aggregate, partition)
         _log.warning(
-            event, projection=self.view.projection.name, lane=partition, code=halt.code, detail=halt.detail
+            event, projection=self.view.projection.name, lane=lane, code=halt.code, detail=halt.detail
         )

@@ -80,7 +80,7 @@ class ProjectionWorker:
             self._fail(error)
             return
         self._fits()
-        self._writer = ViewWriter(self._store, standing)
+        self._writer = ViewWriter(self._store, standing, self._stream.aggregate)
 
     def start_offsets(self) -> Mapping[int, int]:
         """Return where to read from, for the partitions that it wants."""

@@ -31,6 +31,7 @@ _KEEPALIVES: Final = "keepalives"
 
 def check_database_url(value: SecretStr) -> SecretStr:
     """Return the URL if both drivers understand it. Raises `ValueError` with what was expected, without a secret."""
+    value = SecretStr(value.get_secret_value().strip())
     url = urlsplit(value.get_secret_value())
     if url.scheme not in {"postgresql", "postgres"} or not url.path.strip("/"):
         raise ValueError("expected postgresql://USER:PASSWORD@HOST:PORT/DATABASE")

@@ -13,6 +13,7 @@ from tidemill.security.master_keys import MasterKeys
 from tidemill.settings.database_urls import check_database_url
 
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 _TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
 
 
@@ -24,8 +25,11 @@ def _bootstrap(value: str) -> str:
 
 
 def _http_url(value: str) -> str:
+    value = value.strip()
     if urlsplit(value).scheme not in {"http", "https"} or not urlsplit(value).hostname:
         raise ValueError("expected http://HOST:PORT/PATH or https://HOST/PATH")
+    if not _HOST.fullmatch(urlsplit(value).netloc.rpartition("@")[2]):
+        raise ValueError("expected one address: http://HOST:PORT/PATH, with an IPv6 host in brackets")
     if urlsplit(value).password:
         raise ValueError(
             "expected no password in it: set TIDEMILL_REGISTRY_USER and TIDEMILL_REGISTRY_PASSWORD"

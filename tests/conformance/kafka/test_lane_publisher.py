@@ -240,3 +240,18 @@ async def test_ours_is_found_between_what_cannot_be_unpacked_and_what_somebody_e
     assert (await third.start()).events == Tail(2, 2, "event-2")
     for each in (first, second, third):
         await each.close()
+
+
+async def test_a_topic_that_was_created_again_is_shorter_than_before(world: World) -> None:
+    lanes, publishers = [lane_of(world, partition) for partition in range(3)], world.publishers()
+    publisher = publishers.of(lanes[0])
+    await publisher.start()
+    assert await publishers.shortened(lanes) == frozenset()
+    await publisher.publish({world.topics.events: [record(1)]})
+    await publisher.close()
+    assert await publishers.shortened(lanes) == frozenset()
+    await world.trim(world.topics.events, 0, 1)
+    assert await publishers.shortened(lanes) == frozenset(), "retention leaves the end"
+    await world.create_again(world.topics.events)
+    assert await publishers.shortened(lanes) == {lanes[0].id}, "the others had nothing to lose"
+    assert await publishers.shortened(lanes) == frozenset()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.clients.clients import Client
 from tests.support.servers.installation import Installation, Serving
 from tests.support.waiting import eventually_blocking
 
@@ -87,6 +88,36 @@ def test_a_topic_that_is_not_the_one_it_was_halts_and_is_skipped(prepared: Insta
             "created",
         ]
         assert prepared("audit", "--json").json()["balanced"] is True
+
+
+def test_an_event_topic_that_is_missing_is_named_by_status_and_audit(prepared: Installation) -> None:
+    with prepared.serving() as serving:
+        publish(prepared, 1)
+        assert serving.stop() == 0
+    topic = f"{prepared.prefix}.market-data.events.v1"
+    Client(prepared.environment["TIDEMILL_KAFKA_BOOTSTRAP"]).delete(topic)
+    told = prepared("status", expect=1)
+    assert f"Kafka has no {topic}" in told.err
+    assert "tidemill topics check" in told.err
+    told = prepared("audit", expect=1)
+    assert topic in told.err
+    assert "tidemill topics check" in told.err
+    assert "check that it runs" not in told.err, "Kafka runs"
+    for verb in ("rebuild", "verify"):
+        assert topic in prepared("projections", verb, "daily-bars", expect=1).err
+
+
+def test_a_broker_that_is_away_is_named_by_every_verb_that_needs_it(prepared: Installation) -> None:
+    nobody = {"TIDEMILL_KAFKA_BOOTSTRAP": "127.0.0.1:1"}
+    alone = Installation({**prepared.environment, **nobody}, prepared.folder)
+    for verb in (
+        ("projections", "rebuild", "daily-bars"),
+        ("projections", "verify", "daily-bars"),
+        ("audit",),
+    ):
+        told = alone(*verb, expect=1)
+        assert told.err.startswith("Error: kafka is not available: ")
+        assert "127.0.0.1:1" in told.err
 
 
 def test_a_halt_whose_cause_is_mended_is_lifted(prepared: Installation) -> None:

@@ -108,6 +108,24 @@ async def test_an_event_topic_that_was_emptied_is_noticed(world: RealWorld) -> N
     assert detail == f"{world.topics.events}/0 acknowledged event 4 and now ends with 0"
 
 
+async def test_an_event_topic_that_is_created_again_halts_the_lanes_that_do_not_publish(
+    world: RealWorld,
+) -> None:
+    scribe = world.scribes[0]
+    await world.store(*(scribe.applied().batch() for _ in range(4)))
+    publishers = world.kafka.publishers()
+    relays = await world.process(settings=replace(SETTINGS, ends_every_s=0.1), publishers=publishers)
+    await world.claim(relays, *world.lanes)
+    await world.sent(relays, scribe)
+    await publishers.shortened([scribe.lane])
+    await world.kafka.create_again(world.topics.events)
+    code, detail = await world.halted(scribe.lane, relays)
+    assert code == "TOPIC_BEHIND"
+    assert detail == f"{world.topics.events}/0 acknowledged event 4 and now ends with 0"
+    done = await world.reconcile(scribe.lane, "the topic was re-created")
+    assert (done.withdrawn, done.lost) == (0, 0)
+
+
 async def test_somebody_elses_record_is_noticed(world: RealWorld) -> None:
     scribe, relays = await published(world, 4)
     await world.kafka.write(world.topics.events, 0, OutboundRecord(b"k", b"v", [("who", b"me")]))
@@ -173,7 +191,7 @@ async def test_a_dead_letter_that_kafka_would_refuse_goes_out_without_its_value(
     assert (without_value.key(), without_value.value()) == (b"AAPL", None)
     told = headers(without_value)
     assert (told["own"], told["tm_value"], told["tm_value_bytes"]) == (b"1", b"omitted", b"300000")
-    assert told["tm_kept"] == b"tidemill dead-letters show %d 31" % scribe.lane.id
+    assert told["tm_kept"] == f"tidemill dead-letters show {scribe.lane.name} 31".encode()
     assert (bare.key(), bare.value(), headers(bare)["tm_headers"]) == (None, None, b"omitted")
     assert whole.value() == b"small"
     kept = await OutboxDatabase(world.pool).parked(scribe.lane.id, [31], 8 << 20)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import pytest
 
@@ -25,6 +25,9 @@ class Late:
 
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> LatePublisher:
         return LatePublisher(self, self._publishers.of(lane, accepted))
+
+    async def shortened(self, lanes: Collection[Lane]) -> frozenset[int]:
+        return await self._publishers.shortened(lanes)
 
 
 class LatePublisher:

@@ -12,7 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
-from tests.support.waiting import HANGING_S
+from tests.support.waiting import HANGING_S, eventually
 from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane, StreamTopics
@@ -57,6 +57,7 @@ class World(Protocol):
     ) -> None: ...
     async def poison(self, topic: str, partition: int, records: int = 1) -> int: ...
     async def trim(self, topic: str, partition: int, first: int) -> None: ...
+    async def create_again(self, topic: str) -> None: ...
     async def visible(self, topic: str, partition: int) -> list[OutboundRecord]: ...
     def publishers(self, *, transactional: bool = True) -> Publishers: ...
     def commands(self) -> CommandSource: ...
@@ -90,6 +91,9 @@ class MemoryWorld:
     async def trim(self, topic: str, partition: int, first: int) -> None:
         self.broker.trim(topic, partition, first)
 
+    async def create_again(self, topic: str) -> None:
+        self.broker.create(topic, self.partitions)
+
     async def visible(self, topic: str, partition: int) -> list[OutboundRecord]:
         found = self.broker.log(topic, partition).committed()
         return [OutboundRecord(record.key, record.value, record.headers) for record in found]
@@ -122,9 +126,9 @@ class KafkaWorld:
         self._publishers: list[KafkaPublishers] = []
         self._producers: list[Any] = []
 
-    async def open(self) -> None:
+    async def open(self) -> list[str]:
         settings = TopicOptions(max_command_bytes=MAX_COMMAND_BYTES, max_event_bytes=MAX_EVENT_BYTES)
-        await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings))
+        return list(await Topics(self.connection).create(plan_topics(self.topics, self.partitions, settings)))
 
     async def write(
         self, topic: str, partition: int, *records: OutboundRecord, record_state: str = "committed"
@@ -170,6 +174,14 @@ class KafkaWorld:
         await admin.start()
         await admin.delete_records({TopicPartition(topic, partition): RecordsToDelete(first)})
         await hard_close(admin, 5)
+
+    async def create_again(self, topic: str) -> None:
+        await Topics(self.connection).delete([topic])
+
+        async def created() -> bool:  # not before the broker has removed the old one
+            return topic in await self.open()
+
+        await eventually(created, what=f"{topic} again")
 
     async def visible(self, topic: str, partition: int) -> list[OutboundRecord]:
         async with TopicReader(self.connection, topic, partition=partition) as reader:

@@ -34,6 +34,7 @@ class World:
             "poll_longest_s": 0.01,
             "mark_every_s": 0.005,
             "halts_every_s": 0.005,
+            "ends_every_s": 0.005,
             "stop_within_s": 0.05,
             "backoff": QUICK,
         }

@@ -13,5 +13,5 @@ def test_lanes_that_are_minutes_ahead_are_named_with_the_worst() -> None:
     lanes = [lane_state(n, position=1, sequence=1, at=now + by) for n, by in enumerate(ahead, start=1)]
     said = ahead_of(lanes, now)
     assert said is not None
-    assert "of lanes 3-4 is up to 30 days, 0:00:00 ahead of this machine's clock" in said
+    assert "of lanes market-data/2-3 is up to 30 days, 0:00:00 ahead of this machine's clock" in said
     assert ahead_of(lanes[:2], now) is None

@@ -1,20 +1,28 @@
 """Lines of JSON become commands; a wrong one is found before anything is sent."""
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from uuid import UUID
 
 import pytest
+from pydantic import Field
 
 from tidemill.admin.records.command_lines import LineReader
 from tidemill.domain.errors import UsageError
-from tidemill.domain.messages import CommandBase
+from tidemill.domain.messages import CommandBase, Message
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Clock(Message):
+    left: Decimal
+    read: float = 0.0
 
 
 class Move(CommandBase):
     piece: str
     to: datetime
+    clocks: list[Clock] = Field(default_factory=list)
 
 
 def reader(service: str = "cli") -> LineReader:
@@ -34,6 +42,14 @@ def test_what_a_line_does_not_say_is_filled_in() -> None:
     assert (move.service_name, move.timestamp, move.correlation_id) == ("cli", NOW, None)
     assert move.to == datetime(2020, 1, 1, tzinfo=UTC)
     assert UUID(move.command_id).version == 5
+
+
+def test_what_a_field_can_hold_is_not_cut() -> None:
+    whole = LINE.replace("00Z", "00.123456000Z")[:-1]
+    (move,) = commands(whole + ', "clocks": [{"left": 0.25, "read": 0.1}, {"left": "3.10", "read": 7}]}')
+    assert isinstance(move, Move)
+    assert move.to == datetime(2020, 1, 1, microsecond=123_456, tzinfo=UTC)
+    assert [clock.left for clock in move.clocks] == [Decimal("0.25"), Decimal("3.10")]
 
 
 def test_what_a_line_says_is_kept() -> None:
@@ -67,6 +83,23 @@ def test_blank_lines_are_skipped_and_counted() -> None:
         ('{"piece": "rook"}', "moves.jsonl:2: to: Field required"),
         ('{"piece": 7, "to": "2020-01-01T00:00:00Z"}', "moves.jsonl:2: piece: expected a valid string"),
         (LINE[:-1] + ', "form": 1}', "moves.jsonl:2: form: Extra inputs are not permitted"),
+        (LINE[:-1] + ', "piece": "king"}', "moves.jsonl:2: piece: given 2 times"),
+        (
+            LINE[:-1] + ', "clocks": [{"left": 1, "left": 1}]}',
+            "moves.jsonl:2: left: given 2 times",
+        ),
+        (
+            LINE.replace("00Z", "00.123456789Z"),
+            "moves.jsonl:2: to: 2020-01-01T00:00:00.123456789Z is finer than a microsecond: round it",
+        ),
+        (
+            LINE[:-1] + ', "clocks": [{"left": 1}, {"left": 0.1000000000000000000001}]}',
+            "moves.jsonl:2: clocks.1.left: 0.1000000000000000000001 has more digits than the field: round it",
+        ),
+        (
+            LINE[:-1] + ', "clocks": [{"left": 1, "read": 9007199254740993}]}',
+            "moves.jsonl:2: clocks.0.read: 9007199254740993 has more digits than the field: round it",
+        ),
         (
             LINE[:-1] + ', "command_id": ""}',
             "moves.jsonl:2: command_id: String should have at least 1 character",

@@ -9,10 +9,11 @@ import pytest
 from sqlalchemy import MetaData, Table
 
 from tidemill.admin.setup.schema_drafts import check, draft_missing_schemas, draft_schemas
+from tidemill.admin.setup.schema_releases import release, unreleased
 from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
 from tidemill.domain.context import Context, append
-from tidemill.domain.errors import UsageError
+from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.messages import CommandBase, EventBase, Label
 from tidemill.settings import Settings
 
@@ -157,3 +158,31 @@ def test_nothing_is_drafted_among_installed_packages(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="pip install --editable"):
         Admin(installed).migrations.draft("tide-counts", "Count the tides")
     assert list(tmp_path.rglob("*")) == []
+
+
+def test_what_others_use_is_released_once_and_compared_with(
+    deployment: Deployment, change: Callable[[Callable[[Any], None]], None], tmp_path: Path
+) -> None:
+    part = deployment.catalog.of("tide-counts")
+    with pytest.raises(ContractError, match=r"UNDOCUMENTED.*nothing was released"):
+        release(part)
+    for path in (tmp_path / "schemas").rglob("*.avsc"):
+        path.write_text(path.read_text().replace('"doc": ""', '"doc": "What it is."'))
+    assert findings(deployment) == set()
+    assert unreleased(deployment.catalog) == ["tide_counts"]
+    released = release(part)
+    folder = tmp_path / "schemas" / "released" / "tide_counts"
+    assert set(released.written) == {folder / "CountTide" / "v1.avsc", folder / "TideCounted" / "v1.avsc"}
+    current = tmp_path / "schemas" / "tide_counts" / "commands" / "CountTide.avsc"
+    assert (folder / "CountTide" / "v1.avsc").read_bytes() == current.read_bytes()
+    assert unreleased(deployment.catalog) == []
+    assert release(part).written == []
+
+    change(lambda document: document["fields"][-1].update(name="where"))
+    assert ("CountTide.avsc", "INCOMPATIBLE") in findings(deployment), "a renamed field is seen now"
+    with pytest.raises(ContractError, match="nothing was released"):
+        release(part)
+    note = {"name": "note", "type": ["null", "string"], "default": None, "doc": "A note."}
+    current.write_text((folder / "CountTide" / "v1.avsc").read_text())
+    change(lambda document: document["fields"].append(note))
+    assert release(part).written == [folder / "CountTide" / "v2.avsc"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
@@ -34,6 +34,10 @@ class Topics:
     def __init__(self, *spans: tuple[int, int]) -> None:
         self.spans = spans
         self.asked: list[tuple[str, int]] = []
+        self.gone: set[str] = set()
+
+    async def absent(self, topics: Collection[str]) -> list[str]:
+        return sorted(self.gone & set(topics))
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         return {topic: list(self.spans) for topic in topics}
@@ -127,6 +131,16 @@ async def test_kafka_that_is_unavailable_is_reported_beside_what_the_database_sa
     assert "no broker answers" in found.trouble
     assert not found.ok
     assert [stream.command_lag for stream in found.streams] == [None]
+
+
+async def test_a_topic_that_is_missing_is_named() -> None:
+    topics = Topics((0, 10), (0, 300))
+    topics.gone = {lanes()[0].event_topic, "another"}
+    found = await read(Database(lanes()), topics)
+    assert found.trouble is not None
+    assert found.trouble.startswith(f"Kafka has no {lanes()[0].event_topic}, or")
+    assert "tidemill topics check" in found.trouble
+    assert not found.ok
 
 
 async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:

@@ -198,20 +198,29 @@ def test_json_is_made_of_whatever_a_verb_has() -> None:
     [
         pytest.param(["serve", "archiver"], "tidemill[archive]", id="a process of the archive"),
         pytest.param(["demo"], "tidemill[archive,demo]", id="the demo"),
+        pytest.param(["serve", "retention"], "tidemill[archive]", id="the process that verifies copies"),
+        pytest.param(["retention", "run", "--once"], "tidemill[archive]", id="one round of it"),
+        pytest.param(["retention", "scrub"], "tidemill[archive]", id="a verb that reads copies"),
+        pytest.param(["retention", "conformance"], "tidemill[archive]", id="a verb that tests archivers"),
     ],
 )
 def test_a_verb_that_needs_an_extra_says_which(arguments: list[str], extras: str, tmp_path: Path) -> None:
     """A package that cannot be found hides the one that is installed."""
+    nowhere = {
+        "TIDEMILL_DATABASE_URL": "postgresql://u@127.0.0.1:1/x",
+        "TIDEMILL_KAFKA_BOOTSTRAP": "127.0.0.1:1",
+    }
     missing = "import sys; sys.modules['pyarrow'] = None; from tidemill.cli.program import main; main()"
     answer = subprocess.run(
         [sys.executable, "-c", missing, *arguments],
         cwd=tmp_path,
+        env={**os.environ, **nowhere, "TIDEMILL_LAKE_ROOT": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=HANGING_S,
         check=False,
     )
     assert answer.returncode == 2, answer.stderr
-    assert answer.stderr.splitlines()[0].startswith("Error: this verb needs pyarrow")
+    assert "Error: this verb needs pyarrow" in answer.stderr
     assert extras in answer.stderr
     assert "Traceback" not in answer.stderr

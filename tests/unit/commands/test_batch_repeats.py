@@ -13,6 +13,7 @@ from tests.support.engine.commands import FakeRecord, Harness, base, codes
 from tests.support.engine.profile_streams import KEYLESS, STREAM
 from tidemill.commands.rows import LoggedCommand
 from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
+from tidemill.domain.lane import lane_name
 from tidemill.domain.messages import CommandBase, Outcome
 
 ALWAYS, ON_A_PROFILE, ON_NONE, GOOD = (
@@ -105,9 +106,9 @@ async def test_the_answer_to_a_reused_id_names_the_lane_where_it_was_used_first(
     again = (same_id(register(profile_id=key, name=key), first) for key in keys)
     other = next(each for each in again if harness.topic.record(each).partition != logged.lane - 1)
     ((_, row),) = (await harness.send(other)).outcomes
+    name = lane_name(STREAM.aggregate, logged.lane - 1)
     assert (
-        row.detail
-        == f"{first.command_id} was first used for another command, see position 1 of lane {logged.lane}"
+        row.detail == f"{first.command_id} was first used for another command, see position 1 of lane {name}"
     )
     assert row.lane != logged.lane
 

@@ -301,7 +301,7 @@ async def test_a_batch_that_a_stop_leaves_is_said_and_the_next_owner_applies_it(
             world.send("p1")
             await eventually(lambda: intake.health().detail.get("trouble"), what="a batch in flight")
     left = [(line["lanes"], line["records"]) for line in lines if line["event"] == "batch_left"]
-    assert left == [([partition_of(b"p1", STREAM.partitions) + 1], 1)]
+    assert left == [(f"{STREAM.aggregate}/{partition_of(b'p1', STREAM.partitions)}", 1)]
     world.store.away = False
     async with world.running("two"):
         await world.until_logged(1)

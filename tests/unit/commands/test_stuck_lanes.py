@@ -117,7 +117,7 @@ async def test_a_record_that_cannot_even_be_parked_halts_its_lane_by_name_and_no
     async with world.running("two"):
         await world.until_logged(27)
     (said,) = [line for line in lines if line["event"] == "lane_halted"]
-    assert (said["lane"], said["code"]) == (1, "PARKING_REFUSED")
+    assert (said["lane"], said["code"]) == (f"{STREAM.aggregate}/0", "PARKING_REFUSED")
     assert "partition 0, offset 1: the database refused a value (22021)" in said["reason"]
     assert world.store.lanes[1].progress.next_offset == 25
 
@@ -183,7 +183,9 @@ async def test_an_isolated_record_whose_lane_was_claimed_meanwhile_is_not_tried(
     with capture_logs() as lines:
         async with world.running():
             await world.until_logged(1)
-    assert [line["lanes"] for line in lines if line.get("reason") == "claimed by another process"] == ["1"]
+    assert [line["lanes"] for line in lines if line.get("reason") == "claimed by another process"] == [
+        f"{STREAM.aggregate}/0"
+    ]
     assert world.logged() == [(b"a", None)]
     assert others == []
 

@@ -46,7 +46,7 @@ async def test_no_command_of_today_is_stale_and_the_next_batch_has_the_right_tim
         assert outcomes(await harness.apply(*records)) == {"applied": 6}
     assert all(row.at < SystemClock().now() for row in store.tables.ledger)
     (told,) = [line for line in lines if line["event"] == "time_was_ahead"]
-    assert (told["lanes"], round(told["seconds"])) == ("1", MONTH.total_seconds())
+    assert (told["lanes"], round(told["seconds"])) == ("market-data/0", MONTH.total_seconds())
     with capture_logs() as lines:
         await harness.send(tick())
     assert lines == []

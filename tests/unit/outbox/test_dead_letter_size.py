@@ -14,7 +14,7 @@ from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 LETTERS = LANE.topics.dead_letters
 OURS: list[tuple[str, bytes | None]] = [("tm_position", b"9"), ("tm_sequence", b"5")]
 NOTE = [
-    ("tm_value", b"omitted"), ("tm_value_bytes", b"1000"), ("tm_kept", b"tidemill dead-letters show 7 9")
+    ("tm_value", b"omitted"), ("tm_value_bytes", b"1000"), ("tm_kept", b"tidemill dead-letters show goods/6 9")
 ]  # fmt: skip
 
 
@@ -26,20 +26,20 @@ def letter(header_bytes: int = 1) -> tuple[OutboundRecord, ParkedRecord]:
 
 def test_what_fits_is_left_alone() -> None:
     made, record = letter()
-    assert truncated_to(made, record, 7, size_of(made), OutboundRecord) is made
+    assert truncated_to(made, record, "goods/6", size_of(made), OutboundRecord) is made
 
 
 def test_the_value_is_shed_first() -> None:
     made, record = letter()
-    shed = truncated_to(made, record, 7, size_of(made) - 1, OutboundRecord)
+    shed = truncated_to(made, record, "goods/6", size_of(made) - 1, OutboundRecord)
     assert shed == OutboundRecord(b"key", None, [*record.headers, *NOTE, *OURS])
 
 
 def test_then_the_records_own_key_and_headers() -> None:
     made, record = letter(header_bytes=900)
-    shed = truncated_to(made, record, 7, 500, OutboundRecord)
+    shed = truncated_to(made, record, "goods/6", 500, OutboundRecord)
     assert shed == OutboundRecord(None, None, [("tm_headers", b"omitted"), *NOTE, *OURS])
-    assert truncated_to(made, record, 7, 0, OutboundRecord) == shed
+    assert truncated_to(made, record, "goods/6", 0, OutboundRecord) == shed
 
 
 def of_kind(found: MemoryRecord) -> str:

@@ -67,6 +67,33 @@ async def test_a_halted_lane_does_not_make_its_process_ill(world: World) -> None
     assert world.relays.health() == Health(ok=True, detail={"lanes": {"halted": 1}, "failing": []})
 
 
+async def test_an_idle_lane_whose_topic_was_created_again_is_halted(world: World) -> None:
+    idle, empty = Scribe(LANE), lane_of(2, 1)
+    world.outbox.store(idle.applied(3).batch())
+    await world.take(LANE, empty)
+    await world.published(3)
+    await eventually(lambda: world.relays._relays[LANE.id].waiting, what="it is idle")
+    await eventually(lambda: world.topics.ends_of(EVENTS) >= 3, what="a look at the old topic")
+    world.topics.broker.create(EVENTS, LANE.partitions)
+    detail = await world.halted("TOPIC_BEHIND")
+    assert detail == f"{EVENTS}/0 acknowledged event 3 and now ends with 0"
+    assert world.state(empty) is RelayState.SENDING
+    assert world.topics.starts[empty.id] == 1
+
+
+async def test_a_broker_that_is_away_hides_nothing_of_what_it_lost(world: World) -> None:
+    world.outbox.store(Scribe(LANE).applied(3).batch())
+    await world.take(LANE)
+    await world.published(3)
+    await eventually(lambda: world.topics.ends_of(EVENTS) >= 3, what="a look at the old topic")
+    world.topics.broker.away = True
+    looks = world.topics.looks
+    await eventually(lambda: world.topics.looks > looks + 2, what="looks in vain")
+    world.topics.broker.create(EVENTS, LANE.partitions)
+    world.topics.broker.away = False
+    await world.halted("TOPIC_BEHIND")
+
+
 async def test_a_restored_database_halts_the_lane_before_anything_is_sent(world: World) -> None:
     scribe = Scribe(LANE)
     world.outbox.store(scribe.applied(8).batch())

@@ -16,6 +16,7 @@ from tidemill.domain.errors import Unavailable
 from tidemill.outbox.incident_log import IncidentLog
 from tidemill.runtime.telemetry.log_events import Log
 
+NAME = lane_of().aggregate
 AWAY = Unavailable("kafka", "lane 7 cannot connect")
 LANES = [lane_of(number, number - 1, partitions=64) for number in range(1, 65)]
 
@@ -34,32 +35,32 @@ def events(told: Told) -> list[str]:
 
 def test_a_kind_is_told_once_with_all_the_lanes_that_it_struck(told: Told) -> None:
     incidents = IncidentLog(Log.RELAY_RESTARTED)
-    for lane in (1, 2, 3, 9) * 50:
-        incidents.failed(lane, Unavailable("kafka", f"lane {lane} cannot connect"))
+    for number in (1, 2, 3, 9) * 50:
+        incidents.failed(lane_of(number, number), Unavailable("kafka", f"lane {number} cannot connect"))
     incidents.tell()
-    for lane in (1, 2, 3, 9) * 50:
-        incidents.failed(lane, AWAY)
+    for number in (1, 2, 3, 9) * 50:
+        incidents.failed(lane_of(number, number), AWAY)
     incidents.tell()
     assert [(entry["event"], entry["lanes"], entry["reason"]) for entry in told] == [
-        (Log.RELAY_RESTARTED, "1-3, 9", "kafka is not available: lane 1 cannot connect")
+        (Log.RELAY_RESTARTED, f"{NAME}/1-3, 9", "kafka is not available: lane 1 cannot connect")
     ]
 
 
 def test_lanes_that_are_struck_later_are_told_then(told: Told) -> None:
     incidents = IncidentLog(Log.RELAY_RESTARTED)
-    incidents.failed(1, AWAY)
+    incidents.failed(lane_of(1, 1), AWAY)
     incidents.tell()
-    incidents.failed(1, AWAY)
-    incidents.failed(2, AWAY)
+    incidents.failed(lane_of(1, 1), AWAY)
+    incidents.failed(lane_of(2, 2), AWAY)
     incidents.tell()
-    assert [entry["lanes"] for entry in told] == ["1", "2"]
+    assert [entry["lanes"] for entry in told] == [f"{NAME}/1", f"{NAME}/2"]
 
 
 def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: Told) -> None:
     incidents = IncidentLog(Log.RELAY_RESTARTED)
     for _ in range(9):
         for error in (AWAY, Unavailable("database", "away"), ZeroDivisionError("a mistake")):
-            incidents.failed(1, error)
+            incidents.failed(lane_of(1, 1), error)
         incidents.tell()
     assert [entry["reason"] for entry in told] == [
         str(AWAY),
@@ -70,28 +71,28 @@ def test_another_kind_is_told_beside_it_and_once_however_they_take_turns(told: T
 
 def test_what_is_over_is_told_with_what_it_cost_and_can_begin_anew(told: Told) -> None:
     incidents = IncidentLog(Log.RELAY_RESTARTED)
-    for lane in (1, 2, 2):
-        incidents.failed(lane, AWAY)
-    for lane in (1, 2, 3):
-        incidents.over(lane)
+    for number in (1, 2, 2):
+        incidents.failed(lane_of(number, number), AWAY)
+    for number in (1, 2, 3):
+        incidents.over(lane_of(number, number))
     incidents.tell()
     assert events(told) == [Log.RELAY_RESTARTED, Log.RELAY_RECOVERED]
     assert dict(told[1]) | {"seconds": 0} == {
-        "event": Log.RELAY_RECOVERED, "log_level": "info", "lanes": "1-2",
+        "event": Log.RELAY_RECOVERED, "log_level": "info", "lanes": f"{NAME}/1-2",
         "after": "relay_restarted", "failures": 3, "seconds": 0,
     }  # fmt: skip
     incidents.tell()
     assert len(told) == 2
-    assert incidents.failed(1, AWAY)
+    assert incidents.failed(lane_of(1, 1), AWAY)
     incidents.tell()
-    assert told[2]["lanes"] == "1"
+    assert told[2]["lanes"] == f"{NAME}/1"
 
 
 def test_a_lane_that_was_released_did_not_recover(told: Told) -> None:
     incidents = IncidentLog(Log.RELAY_RESTARTED)
-    incidents.failed(1, AWAY)
-    incidents.forget(1)
-    incidents.over(1)
+    incidents.failed(lane_of(1, 1), AWAY)
+    incidents.forget(lane_of(1, 1))
+    incidents.over(lane_of(1, 1))
     incidents.tell()
     assert events(told) == [Log.RELAY_RESTARTED]
 

@@ -105,7 +105,7 @@ def test_events_without_a_fold_touch_nothing() -> None:
     "projection", [stocks, replace(stocks, key=lambda event: event.missing, folds={Cursed: lambda *_: None})]
 )
 def test_a_bug_names_its_event(projection: Projection) -> None:
-    with pytest.raises(FoldFailed, match=r"stocks failed on event 12 of lane 3 \(Cursed\)") as failed:
+    with pytest.raises(FoldFailed, match=r"stocks failed on event 12 of partition 3 \(Cursed\)") as failed:
         folded([told(Cursed(good="tea"), 12, lane_id=3)], projection=projection)
     assert (failed.value.lane_id, failed.value.sequence) == (3, 12)
 
@@ -218,7 +218,7 @@ def test_a_mistake_in_a_part_names_its_event() -> None:
         replace(DELIVERED, key=fail),
         replace(DELIVERED, folds={Delivered: fail}),
     ):
-        with pytest.raises(FoldFailed, match="event 7 of lane 0") as failed:
+        with pytest.raises(FoldFailed, match="event 7 of partition 0") as failed:
             folded([delivered(7, "tea")], projection=wrong)
         assert failed.value.sequence == 7
 

@@ -238,7 +238,9 @@ async def test_a_bug_stops_its_projection_and_no_other(views: MemoryViews) -> No
         await bench.until(lambda: bench.status().error, "stocks stopped")
         bench.store(1, 1)
         await bench.reaches({1: 1}, "days")
-        assert "failed on event 2 of lane 0 (Cursed): ZeroDivisionError: cursed" in str(bench.status().error)
+        assert "failed on event 2 of partition 0 (Cursed): ZeroDivisionError: cursed" in str(
+            bench.status().error
+        )
         assert not bench.projector.status().healthy
     assert views.shelves["stocks"].halts[0].code == halts.STOPPED
     assert views.shelves["stocks"].halts[0].got == 2

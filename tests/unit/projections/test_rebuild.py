@@ -159,7 +159,7 @@ async def test_events_that_are_gone_are_named(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     del yard.topic.records[0][1:]
     yard.stall_s = 0.3
-    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane 0 lacks 2 after event 1"):
+    with pytest.raises(ReplayFailed, match=r"no more events for 0\.3 s; lane goods/0 lacks 2 after event 1"):
         await act(yard)
 
 
@@ -167,7 +167,7 @@ async def test_events_that_are_gone_are_named(yard: Yard, act: Act) -> None:
 async def test_an_event_that_cannot_be_read(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
     yard.codec._classes.clear()
-    with pytest.raises(ReplayFailed, match="lane 0: no class here reads events of type Stored"):
+    with pytest.raises(ReplayFailed, match="lane goods/0: no class here reads events of type Stored"):
         await act(yard)
 
 
@@ -176,7 +176,7 @@ async def test_a_bug_in_a_fold(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2)
     cursed = Cursed(good="tea").model_dump_json().encode()
     yard.topic.records[0][1] = yard.topic.records[0][1]._replace(event_type="Cursed", value=cursed)
-    with pytest.raises(FoldFailed, match="event 2 of lane 0"):
+    with pytest.raises(FoldFailed, match="event 2 of partition 0"):
         await act(yard)
     assert yard.views.shelves["stocks"].live == 1
 
@@ -191,14 +191,20 @@ async def test_a_fault_in_a_partition_that_is_not_wanted_does_not_matter(yard: Y
 
 
 @BOTH
-async def test_servers_that_are_away_are_waited_for(yard: Yard, act: Act) -> None:
+async def test_a_server_that_goes_away_meanwhile_is_waited_for(yard: Yard, act: Act) -> None:
     await project(yard, 1, 2, 3)
+    yard.on_source = lambda _: yard.views.problems.append(Unavailable("database", "gone"))
+    await act(yard)
 
-    def away(source: MemoryEvents) -> None:
-        source.away.append(Unavailable("kafka", "gone"))
-        yard.views.problems.append(Unavailable("database", "gone"))
 
-    yard.on_source = away
+@BOTH
+async def test_a_broker_that_is_away_at_the_start_is_said_at_once(yard: Yard, act: Act) -> None:
+    await project(yard, 1, 2, 3)
+    yard.on_source = lambda source: source.away.append(Unavailable("kafka", "gone"))
+    with pytest.raises(Unavailable, match="kafka is not available: gone"):
+        await act(yard)
+    assert yard.sources[-1].closed
+    yard.on_source = lambda _: None
     await act(yard)
 
 

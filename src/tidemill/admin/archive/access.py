@@ -112,7 +112,7 @@ class ArchiveAccess:
 
     async def _compare(self, state: LaneState) -> None:
         if state.halt_code is not None:
-            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "", name=state.name)
         try:
             await self.comparison.compare(state)
         except (LaneHalted, ForeignTail) as found:
@@ -122,7 +122,7 @@ class ArchiveAccess:
                 else (HaltCode.FOREIGN_TAIL, str(found))
             )
             await self.halt(claim_of(state), code, detail)
-            raise LaneHalted(state.lane, code, detail) from found
+            raise LaneHalted(state.lane, code, detail, name=state.name) from found
 
 
 class OpenAccess(Protocol):

@@ -104,7 +104,7 @@ class RunWatch(Periodic):
             return
         (state,) = await self._work.lanes.lanes("archival")
         if state.halt_code is not None:
-            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "")
+            raise LaneHalted(state.lane, state.halt_code, state.halt_detail or "", name=state.name)
         owner = state.owner if state.owner != self._work.owner else None
         if owner is not None and await self._work.store.is_connected(owner):
             raise UsageError(

@@ -16,6 +16,7 @@ from uuid import UUID, uuid5
 
 from pydantic import ValidationError
 
+from tidemill.admin.records.cut_values import cut_values, whole_object
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
 
@@ -72,7 +73,7 @@ class LineReader:
             )
 
     def _command(self, text: str) -> CommandBase:
-        fields = json.loads(text)
+        fields = whole_object(text)
         if not isinstance(fields, dict):
             raise ValueError("expected an object, {...}")  # noqa: TRY004  it is the line's value that is wrong
         filled = {
@@ -80,7 +81,10 @@ class LineReader:
             "service_name": self._service,
             "timestamp": self._now().isoformat(),
         }
-        return self._model.model_validate_json(json.dumps(filled | fields))
+        command = self._model.model_validate_json(json.dumps(filled | fields))
+        if cut := list(cut_values(text, command)):
+            raise ValueError("\n".join(cut))
+        return command
 
     def _id(self, fields: Mapping[str, Any]) -> str:
         """Name a line by its content, and by the number of equal lines before it."""
@@ -99,4 +103,4 @@ def _mistakes(error: ValueError | ValidationError) -> Iterator[str]:
             said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
             yield f"{where}: {said}" if where else said
     else:
-        yield str(error)
+        yield from str(error).splitlines()

@@ -38,6 +38,7 @@ class Log(StrEnum):
     BATCH_RECOVERED = "batch_recovered"
     BATCH_LEFT = "batch_left"
     RECORD_PARKED = "record_parked"
+    CONTEXT_CRASHED = "context_crashed"
     TIME_WAS_AHEAD = "time_was_ahead"
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"

@@ -35,10 +35,11 @@ select $1::text::regclass::oid,
        array(select a.atttypid from pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0 order by a.attnum)
 
 -- name: find_in_generation
-select l.command_id, l.digest, l.outcome, l.code, l.detail, l.lane, l.position, l.sequence,
-       coalesce(l.rows, (l.events > 0)::int) as rows
+select l.command_id, l.digest, l.outcome, l.code, l.detail, origin.aggregate || '/' || origin.partition as lane,
+       l.position, l.sequence, coalesce(l.rows, (l.events > 0)::int) as rows
 from unnest($1::uuid[]) as wanted (command_id)
 join tm.log l on l.command_id = wanted.command_id and l.gen = $2
+join tm.lane origin on origin.lane = l.lane
 
 -- name: closed_ranges
 select range_start, range_end from tm.closed_ranges($1, $2, $3)

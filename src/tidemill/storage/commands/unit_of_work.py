@@ -74,9 +74,9 @@ class BatchTransaction:
         lane_id = claim.lane.id
         (row,) = await self._borrowed.fetch(_SQL["lane_standing"], lane_id)
         if row["code"] is not None:
-            raise LaneHalted(lane_id, row["code"], row["detail"])
+            raise LaneHalted(lane_id, row["code"], row["detail"], name=claim.lane.name)
         if row["compared_epoch"] != row["epoch"]:
-            raise NotCompared(lane_id, "since it was claimed or changed last")
+            raise NotCompared(lane_id, "since it was claimed or changed last", name=claim.lane.name)
 
     async def find(self, ids: Sequence[str], *, open_too: bool) -> dict[str, LoggedCommand]:
         wanted = dict(self._closed.candidates(ids))

@@ -78,4 +78,7 @@ class AvroEventCodec:
 
 def _unreadable(record: EventRecord, fault: Unreadable) -> ContractError:
     where = f"event {record.sequence} of partition {record.partition} (offset {record.offset})"
-    return ContractError(f"{where} cannot be read: {fault}; upgrade this projector")
+    return ContractError(
+        f"{where} cannot be read: {fault}; deploy the version that knows its schema, or "
+        "give a field that was renamed or removed its name back"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 
 from aiokafka import ConsumerRecord, TopicPartition
@@ -32,6 +32,9 @@ class Inspector:
 
     async def partitions(self, topic: str) -> int:
         return await self._lookup.partitions(topic)
+
+    async def absent(self, topics: Collection[str]) -> list[str]:
+        return await self._lookup.absent(topics)
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         wanted = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]

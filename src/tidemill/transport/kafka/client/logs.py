@@ -15,6 +15,14 @@ _FIRST: Final = 3
 _EVERY_S: Final = 60.0
 _MAX_KINDS: Final = 1_000
 
+_HARMLESS: Final = frozenset(
+    {
+        "Group Coordinator Request failed: %s",
+        "Error sending %s to node %s [%s] -- marking coordinator dead",
+    }
+)
+"""Errors of the client that it meets at every fresh broker, or after a member was killed, and tries again by itself."""
+
 _Kind = tuple[str, int, str]
 
 
@@ -35,6 +43,8 @@ class Limiter(logging.Filter):
         self._seen: dict[_Kind, tuple[float, int]] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if isinstance(record.msg, str) and record.msg in _HARMLESS:
+            record.levelno, record.levelname = logging.INFO, "INFO"
         kind = (record.name, record.levelno, _message(record))
         since, count = self._seen.pop(kind, (record.created, 0))
         if record.created - since >= self._every_s:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 from aiokafka import ConsumerRecord, TopicPartition
 from aiokafka.errors import (
+    KafkaError,
     LeaderNotAvailableError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
@@ -58,6 +59,12 @@ class Lookup:
         """Return how many partitions a topic has."""
         async with self.asking(f"looking for topic {topic}") as consumer:
             return await partitions_of(consumer, topic)
+
+    async def absent(self, topics: Collection[str]) -> list[str]:
+        """Return those of the topics that do not exist, or that Tidemill's principal may not describe, sorted."""
+        async with self.asking("looking for topics") as consumer:
+            cluster = await consumer._client.fetch_all_metadata()
+            return sorted(set(topics) - cluster.topics())
 
     async def bounds(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, tuple[int, int]]:
         """Return (first offset, end offset) of each partition; the end is the last stable offset."""
@@ -138,7 +145,16 @@ async def leaderless(consumer: Any, partitions: Collection[TopicPartition]) -> s
 
 async def _demand_leaders(consumer: Any, partitions: Collection[TopicPartition]) -> None:
     if lost := await leaderless(consumer, partitions):
-        raise LeaderNotAvailableError(", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost)))
+        raise lost_error(consumer, lost)
+
+
+def lost_error(consumer: Any, lost: Collection[TopicPartition]) -> KafkaError:
+    """Return why partitions have no leader: their topics do not exist, or no broker leads them."""
+    topics = {tp.topic for tp in lost}
+    if absent := topics - consumer._client.cluster.topics():
+        return UnknownTopicOrPartitionError(", ".join(sorted(absent)))
+    names = ", ".join(f"{tp.topic}/{tp.partition}" for tp in sorted(lost))
+    return LeaderNotAvailableError(f"{names} has no leader")
 
 
 async def bounds_of(

@@ -78,8 +78,7 @@ class KafkaLanePublisher:
         watch: HangingWatch,
         accepted: Mapping[str, int],
     ) -> None:
-        topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
-        self.partitions = [TopicPartition(topic, lane.partition) for topic in topics]
+        self.partitions = _outbound(lane)
         self.publications = 0
         self._acknowledged = 0
         self._name = f"{lane.topics.events}/{lane.partition}"
@@ -260,6 +259,11 @@ class KafkaLanePublisher:
             return  # the next publisher of the lane does it, or the time-out
 
 
+def _outbound(lane: Lane) -> list[TopicPartition]:
+    topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
+    return [TopicPartition(topic, lane.partition) for topic in topics]
+
+
 def _look_at(answer: asyncio.Future[Any]) -> None:
     """Retrieve an error that is no longer awaited, or asyncio warns about it."""
     if not answer.cancelled():
@@ -283,9 +287,17 @@ class KafkaPublishers:
         )
         self._tails = TailReader(connection)
         self._watch = HangingWatch(self._tails)
+        self._ends: dict[TopicPartition, int] = {}
 
     def of(self, lane: Lane, accepted: Mapping[str, int] = NOTHING_ACCEPTED) -> KafkaLanePublisher:
         return KafkaLanePublisher(lane, self._connection, self._settings, self._tails, self._watch, accepted)
+
+    async def shortened(self, lanes: Collection[Lane]) -> frozenset[int]:
+        places = {tp: lane.id for lane in lanes for tp in _outbound(lane)}
+        ends = await self._tails.ends(places)
+        shorter = {places[tp] for tp, end in ends.items() if end < self._ends.get(tp, 0)}
+        self._ends |= ends
+        return frozenset(shorter)
 
     async def close(self) -> None:
         """End what the publishers share; close the publishers first."""

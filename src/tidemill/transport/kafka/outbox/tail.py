@@ -15,14 +15,16 @@ from typing import Any, Final, NamedTuple
 
 from aiokafka import ConsumerRecord, TopicPartition
 
-from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, Tail
 from tidemill.transport.kafka.client.client import KafkaConnection, watermark_consumer
+from tidemill.transport.kafka.client.errors import unavailable
 from tidemill.transport.kafka.client.fetch_buffer import Fault
-from tidemill.transport.kafka.client.lookup import Lookup, assign, bounds_of, know, leaderless
+from tidemill.transport.kafka.client.lookup import Lookup, assign, bounds_of, know, leaderless, lost_error
 
 _FIRST_STEP: Final = 8
 _GROWTH: Final = 8
+_ENDS_S: Final = 2.0
+"""How long a question for ends may take: a deleted topic would hold up other questions until their deadline."""
 
 Wanted = Callable[[ConsumerRecord], bool]
 
@@ -239,6 +241,16 @@ class TailReader:
             found, _ = await hidden_in(consumer, watermarks, partitions)
             return found
 
+    async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:
+        """Return the last stable offset of each partition that has a leader. Raises `Unavailable`."""
+        async with self._asking() as (consumer, _), asyncio.timeout(_ENDS_S):
+            await know(consumer, partitions)
+            leader = consumer._client.cluster.leader_for_partition  # there is no public method for leaders
+            offsets: dict[TopicPartition, int] = await consumer.end_offsets(
+                [tp for tp in partitions if leader(tp) not in (None, -1)]
+            )
+            return offsets
+
     async def close(self) -> None:
         """End the consumers within a deadline; open questions are not answered."""
         if self._answering is not None:
@@ -266,7 +278,7 @@ class TailReader:
                     _fail(answer, error)
             else:
                 for tp in lost:
-                    _fail(asked[tp], Unavailable("kafka", f"{tp.topic}/{tp.partition} has no leader"))
+                    _fail(asked[tp], unavailable("asking for its tail", lost_error(consumer, [tp])))
                 for tp, look in looks.items():
                     asked[tp].set_result(look)
                 for tp in faulty:

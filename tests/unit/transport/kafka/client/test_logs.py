@@ -6,15 +6,17 @@ import io
 import json
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import structlog
+from aiokafka.consumer import group_coordinator
 
 from tests.support.waiting import eventually_blocking
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import configure_logging, logger
 from tidemill.transport.kafka.client import close
-from tidemill.transport.kafka.client.logs import Limiter, limit_client_logs
+from tidemill.transport.kafka.client.logs import _HARMLESS, Limiter, limit_client_logs
 
 
 def line(
@@ -43,6 +45,22 @@ def test_kinds_do_not_hold_each_other_back() -> None:
     limiter = Limiter(first=1, every_s=60)
     kinds = [line(0, "one"), line(0, "two"), line(0, "one", logging.WARNING), line(1, "one")]
     assert passed(limiter, kinds) == ["one", "two", "one"]
+
+
+def test_what_the_client_tries_again_by_itself_is_no_error(
+    clean_loggers: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    limit_client_logs(Limiter(first=5))
+    log = logging.getLogger("aiokafka.consumer.group_coordinator")
+    log.error("Group Coordinator Request failed: %s", "GroupCoordinatorNotAvailableError")
+    log.error("Error sending %s to node %s [%s] -- marking coordinator dead", "JoinGroupRequest_v5", 1, "x")
+    log.error("Heartbeat session expired - marking coordinator dead")
+    assert [record.levelname for record in caplog.records] == ["INFO", "INFO", "ERROR"]
+
+
+def test_the_client_still_has_the_messages_that_are_no_errors() -> None:
+    source = Path(group_coordinator.__file__).read_text()
+    assert all(f'"{message}"' in source for message in _HARMLESS)
 
 
 def test_messages_that_are_no_templates_do_not_fill_the_memory() -> None:

@@ -204,7 +204,7 @@ def test_every_header_is_documented() -> None:
     parked = ParkedRecord(1, "t", 0, 0, None, None, (cut,), "TOO_BIG", "d")
     (letter,) = RecordBuilder(LANE, 1).dead_letters([item()], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
-    bare = truncated_to(letter, parked, 1, 0, OutboundRecord)
+    bare = truncated_to(letter, parked, "goods/0", 0, OutboundRecord)
     after_a_restore = RecordBuilder(LANE, 2, ((3, 4),))
     (forked,), _ = after_a_restore.events_and_outcomes(
         [item()], [(item(), b"outcome")], SentPositions(0, 0, 0)
