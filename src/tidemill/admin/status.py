@@ -10,14 +10,19 @@ from typing import Protocol
 from tidemill.admin.archive.status import ArchiveStatus, archive_status
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import (
+    CommandLag,
+    HiddenRecords,
     ReadModelStatus,
     StreamStatus,
     command_lags,
+    hidden_records,
     read_model_status,
     stream_status,
+    unfolded_since,
+    unpublished_since,
 )
 from tidemill.admin.readiness import unready
-from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, ProjectionState
+from tidemill.admin.rows import ForeignRecords, GroupMember, LaneState, ProcessState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.catalog.tables import Difference
@@ -62,7 +67,9 @@ class Status:
     quarantined slices wait for an operator, and nothing else waits for them. `clock`: which lanes are ahead of the
     time, if any. `misfits`: whose tables are not as this version declares them. `differences`: of tables and views,
     although nothing is stopped by them. `processes`: those that serve. `secrets`: streams with lanes that no process
-    owns, and whose master keys are not set where this is asked. `unready`: what is not served yet; empty once all is.
+    owns, and whose master keys are not set where this is asked. `hidden`: lanes that wait for the end of a transaction.
+    `strangers`: other programs in the consumer group of a stream with lanes that no process owns. `at`: when it was
+    read. `unready`: what is not served yet; empty once all is.
     """
 
     streams: Sequence[StreamStatus]
@@ -75,14 +82,18 @@ class Status:
     differences: Sequence[Difference] = ()
     processes: Sequence[ProcessState] = ()
     secrets: Sequence[SecretFault] = ()
+    hidden: Sequence[HiddenRecords] = ()
+    strangers: Sequence[GroupMember] = ()
     unready: Sequence[str] = ()
+    at: datetime | None = None
     trouble: str | None = None
     clock: str | None = None
 
     @property
     def ok(self) -> bool:
         """Return whether everything could be read and nothing is stopped."""
-        return not self.halts and not self.misfits and not self.secrets and self.trouble is None
+        stopped = self.halts or self.misfits or self.secrets or self.strangers
+        return not stopped and self.trouble is None
 
 
 class SecretFaults(Protocol):
@@ -116,10 +127,13 @@ class StatusReader:
         tables = await self.misfits.survey(self.catalog)
         processes = await self.processes.processes()
         lacking = await self.secrets.faults()
-        lags, trouble = await self._lags(lanes)
+        published = await unpublished_since(self.lanes, lanes)
+        folded = await unfolded_since(self.lanes, self.catalog, lanes, projections)
+        lags, strangers, trouble = await self._ask_kafka(lanes)
         now = self.clock.now()
-        streams, views = stream_status(lanes, lags), read_model_status(self.catalog, lanes, projections)
-        unowned = {stream.aggregate for stream in streams if stream.owned < stream.lanes}
+        streams = stream_status(lanes, lags, published)
+        views = read_model_status(self.catalog, lanes, projections, folded)
+        unowned = {lane.aggregate for lane in lanes if not lane.owned}
         return Status(
             streams=streams,
             views=views,
@@ -131,18 +145,33 @@ class StatusReader:
             differences=tables.harmless,
             processes=processes,
             secrets=[fault for fault in lacking if fault.aggregate in unowned],
-            unready=unready(streams, views),
+            unready=unready([each for each in streams if each.aggregate in self.catalog.contexts], views),
+            hidden=hidden_records(lanes, lags),
+            strangers=strangers,
+            at=now,
             trouble=trouble,
             clock=ahead_of(lanes, now),
         )
 
-    async def _lags(self, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
+    async def _ask_kafka(
+        self, lanes: Sequence[LaneState]
+    ) -> tuple[Mapping[int, CommandLag], Sequence[GroupMember], str | None]:
+        """Return lane -> its lag, other programs in the groups of lanes without an owner, and why not if it is so."""
         if not lanes:
-            return {}, "there are no lanes yet: run `tidemill topics create`"
+            return {}, (), "there are no lanes yet: run `tidemill topics create`"
         try:
-            return await command_lags(self.topics, lanes), None
+            lags = await command_lags(self.topics, lanes)
+            unowned = {lane.command_topic for lane in lanes if not lane.owned}
+            members = await self.topics.members(sorted(unowned)) if unowned else []
         except Unavailable as error:
-            return {}, str(error)
+            return {}, (), str(error)
+        strangers = [member for member in members if member.partitions and not is_ours(member)]
+        return lags, strangers, None
+
+
+def is_ours(member: GroupMember) -> bool:
+    """Tell whether a member of a group is a process of ours: these are named `tidemill-commands-HOST-...`."""
+    return member.client_id.startswith("tidemill-")
 
 
 def ahead_of(lanes: Sequence[LaneState], now: datetime) -> str | None:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -35,7 +36,13 @@ from tidemill.runtime.retry import Retrier
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import BATCH_RECORDS, BATCH_SECONDS, RECORDS
+from tidemill.runtime.telemetry.metrics import (
+    BATCH_RECORDS,
+    BATCH_SECONDS,
+    PARKED,
+    RECORDS,
+    REJECTIONS,
+)
 
 _log = logger(__name__)
 
@@ -147,6 +154,7 @@ class Intake:
         self._team.close()
         while self._running:
             await asyncio.wait(self._running)
+        self._source.wake()
         if self._reader is not None:  # a source must not be closed during a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         letting_go = asyncio.gather(self._last_note(), self._ownership.release_all())
@@ -283,6 +291,7 @@ class Intake:
         for outcome, count in result.counts.items():
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
+        self._count_codes(result)
         BATCH_RECORDS.labels(self._aggregate).observe(len(batch_input.records))
         if parked := result.counts[Outcome.PARKED]:
             lanes = [queue.lane_id for queue in batch_input.queues]
@@ -298,6 +307,13 @@ class Intake:
         if asked := replies.wanted(result.outcomes, self._reply_topics):
             self._answers.send(asked)
         self._follower.wake([queue.lane_id for queue in batch_input.queues])
+
+    def _count_codes(self, result: BatchResult) -> None:
+        for outcome, metric in ((Outcome.REJECTED, REJECTIONS), (Outcome.PARKED, PARKED)):
+            if result.counts[outcome]:
+                codes = Counter(row.code for _, row in result.outcomes if row.outcome == outcome.letter)
+                for code, count in codes.items():
+                    metric.labels(self._aggregate, code).inc(count)
 
     def _let_flow(self, batch_input: BatchInput, result: BatchResult) -> None:
         following = {lane_id: record.offset + 1 for lane_id, record in batch_input.records}
