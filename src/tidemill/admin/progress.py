@@ -149,8 +149,11 @@ async def unfolded_since(
 
 def hidden_records(lanes: Sequence[LaneState], lags: Mapping[int, CommandLag]) -> list[HiddenRecords]:
     """Return the lanes that wait for the end of a transaction."""
-    found = [(state, lags[state.lane]) for state in lanes if state.lane in lags]
-    return [HiddenRecords(state.name, lag.hidden, lag.since) for state, lag in found if lag.hidden]
+    return [
+        HiddenRecords(state.name, lag.hidden, lag.since)
+        for state in lanes
+        if (lag := lags.get(state.lane)) is not None and lag.hidden
+    ]
 
 
 def _oldest(times: Iterable[datetime | None]) -> datetime | None:

@@ -145,7 +145,7 @@ class StatusReader:
             differences=tables.harmless,
             processes=processes,
             secrets=[fault for fault in lacking if fault.aggregate in unowned],
-            unready=unready([each for each in streams if each.aggregate in self.catalog.contexts], views),
+            unready=unready([one for one in streams if one.aggregate in self.catalog.contexts], views),
             hidden=hidden_records(lanes, lags),
             strangers=strangers,
             at=now,

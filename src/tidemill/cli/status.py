@@ -109,8 +109,8 @@ def _show(found: Status) -> None:
         _show_wait(wait)
     for hidden in found.hidden:
         _show_hidden(hidden, found.at)
-    for foreign in found.foreign:
-        _show_foreign(foreign)
+    for each in found.foreign:
+        _show_foreign(each)
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     if found.trouble is not None:
@@ -154,22 +154,24 @@ def _show_processes(found: Status) -> None:
         print_table(columns, rows, title="Processes")
 
 
-def _show_stopped(found: Status) -> None:
-    for misfit in found.misfits:
+def _show_stopped(answer: Status) -> None:
+    for misfit in answer.misfits:
         _show_misfit(misfit)
-    _show_differences(found.differences)
-    for fault in found.secrets:
+    _show_differences(answer.differences)
+    for fault in answer.secrets:
         _show_secret(fault)
-    for halt in found.halts:
+    for halt in answer.halts:
         _show_halt(halt)
-    for member in found.strangers:
+    for member in answer.strangers:
         _show_stranger(member)
 
 
 def _show_hidden(hidden: HiddenRecords, now: datetime | None) -> None:
     text = "[yellow]waiting[/yellow] lane {lane}: {records} records behind an open transaction, the oldest for {age} s"
     say(text, lane=hidden.name, records=hidden.records, age=_seconds(now, hidden.since))
-    say("        they are consumed when it ends; `kafka-transactions.sh find-hanging` names one that does not end")
+    say(
+        "        they are consumed when it ends; `kafka-transactions.sh find-hanging` names one that does not end"
+    )
 
 
 def _show_stranger(member: GroupMember) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
 from tests.support.engine.kafka import KafkaWorld
 from tests.support.waiting import eventually
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.admin.inspection import Inspector
 from tidemill.transport.kafka.client.client import group_consumer
 from tidemill.transport.kafka.client.close import hard_close
@@ -36,7 +37,7 @@ async def test_the_true_end_and_the_age_of_what_an_open_transaction_hides(
     assert ([end for _, end in bounds[topic]], ends[topic]) == ([0, 0, 0, 0], [0, 2, 0, 0])
     written = await inspector.written_at({(topic, 1): 0, (topic, 2): 0})
     assert list(written) == [(topic, 1)]
-    assert abs(written[topic, 1] - datetime.now(UTC)) < timedelta(days=1)
+    assert abs(written[topic, 1] - SystemClock().now()) < timedelta(days=1)
     later = await inspector.written_at({(topic, 1): 1})
     assert later[topic, 1] >= written[topic, 1]
 

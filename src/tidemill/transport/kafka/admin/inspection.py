@@ -50,16 +50,16 @@ class Inspector:
 
     async def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
         wanted = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
-        found = await self._watermarks.ends(wanted)
+        ends = await self._watermarks.ends(wanted)
         return {
-            topic: [found[TopicPartition(topic, number)] for number in range(count)]
+            topic: [ends[TopicPartition(topic, number)] for number in range(count)]
             for topic, count in topics.items()
         }
 
     async def written_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], datetime]:
         places = {TopicPartition(*place): offset for place, offset in offsets.items()}
-        found = await self._watermarks.first_from(places, lambda record: record.timestamp)
-        return {(*tp,): datetime.fromtimestamp(at / 1000, UTC) for tp, at in found.items()}
+        times_ms = await self._watermarks.first_from(places, lambda record: record.timestamp)
+        return {(*tp,): datetime.fromtimestamp(at_ms / 1000, UTC) for tp, at_ms in times_ms.items()}
 
     async def members(self, topics: Collection[str]) -> list[GroupMember]:
         return await members_of(self._connect(), topics)

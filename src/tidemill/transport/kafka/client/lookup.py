@@ -186,16 +186,16 @@ async def _first_from(
     of: Callable[[ConsumerRecord], T],
 ) -> dict[TopicPartition, T]:
     flowing = set(starts)
-    found: dict[TopicPartition, T] = {}
+    firsts: dict[TopicPartition, T] = {}
     fetching = assign(consumer, starts)
     while flowing:
         records, faults = await fetching.fetch(flowing)
-        found |= {tp: of(first) for tp, (first, *_) in records.items()}
+        firsts |= {tp: of(first) for tp, (first, *_) in records.items()}
         over = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]}
         over |= {fault.partition for fault in faults} | records.keys()
         fetching.pause(over & flowing)
         flowing -= over
-    return found
+    return firsts
 
 
 def assign(
