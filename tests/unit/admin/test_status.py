@@ -159,7 +159,7 @@ async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:
 class Keyless(Database):
     """A database with secrets, asked where no master key is set."""
 
-    async def faults(self) -> list[Any]:
+    async def faults(self, *_: object) -> list[Any]:
         return [
             SecretFault(context.aggregate, "SECRET_KEYS_MISSING", "TIDEMILL_SECRET_KEYS is not set", "add it")
         ]
