@@ -68,8 +68,8 @@ class Status:
     time, if any. `misfits`: whose tables are not as this version declares them. `differences`: of tables and views,
     although nothing is stopped by them. `processes`: those that serve. `secrets`: streams with lanes that no process
     owns, and whose master keys are not set where this is asked. `hidden`: lanes that wait for the end of a transaction.
-    `strangers`: other programs in the consumer group of a stream with lanes that no process owns. `at`: when it was
-    read. `unready`: what is not served yet; empty once all is.
+    `foreign_members`: other programs in the consumer group of a stream with lanes that no process owns. `at`: when it
+    was read. `unready`: what is not served yet; empty once all is.
     """
 
     streams: Sequence[StreamStatus]
@@ -83,7 +83,7 @@ class Status:
     processes: Sequence[ProcessState] = ()
     secrets: Sequence[SecretFault] = ()
     hidden: Sequence[HiddenRecords] = ()
-    strangers: Sequence[GroupMember] = ()
+    foreign_members: Sequence[GroupMember] = ()
     unready: Sequence[str] = ()
     at: datetime | None = None
     trouble: str | None = None
@@ -92,7 +92,7 @@ class Status:
     @property
     def ok(self) -> bool:
         """Return whether everything could be read and nothing is stopped."""
-        stopped = self.halts or self.misfits or self.secrets or self.strangers
+        stopped = self.halts or self.misfits or self.secrets or self.foreign_members
         return not stopped and self.trouble is None
 
 
@@ -129,7 +129,7 @@ class StatusReader:
         lacking = await self.secrets.faults()
         published = await unpublished_since(self.lanes, lanes)
         folded = await unfolded_since(self.lanes, self.catalog, lanes, projections)
-        lags, strangers, trouble = await self._ask_kafka(lanes)
+        lags, foreign_members, trouble = await self._ask_kafka(lanes)
         now = self.clock.now()
         streams = stream_status(lanes, lags, published)
         views = read_model_status(self.catalog, lanes, projections, folded)
@@ -147,7 +147,7 @@ class StatusReader:
             secrets=[fault for fault in lacking if fault.aggregate in unowned],
             unready=unready([one for one in streams if one.aggregate in self.catalog.contexts], views),
             hidden=hidden_records(lanes, lags),
-            strangers=strangers,
+            foreign_members=foreign_members,
             at=now,
             trouble=trouble,
             clock=ahead_of(lanes, now),
@@ -165,8 +165,8 @@ class StatusReader:
             members = await self.topics.members(sorted(unowned)) if unowned else []
         except Unavailable as error:
             return {}, (), str(error)
-        strangers = [member for member in members if member.partitions and not is_ours(member)]
-        return lags, strangers, None
+        foreign_members = [member for member in members if member.partitions and not is_ours(member)]
+        return lags, foreign_members, None
 
 
 def is_ours(member: GroupMember) -> bool:

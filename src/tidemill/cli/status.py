@@ -162,8 +162,8 @@ def _show_stopped(answer: Status) -> None:
         _show_secret(fault)
     for halt in answer.halts:
         _show_halt(halt)
-    for member in answer.strangers:
-        _show_stranger(member)
+    for member in answer.foreign_members:
+        _show_member(member)
 
 
 def _show_hidden(hidden: HiddenRecords, now: datetime | None) -> None:
@@ -174,7 +174,7 @@ def _show_hidden(hidden: HiddenRecords, now: datetime | None) -> None:
     )
 
 
-def _show_stranger(member: GroupMember) -> None:
+def _show_member(member: GroupMember) -> None:
     text = "[red]stopped[/red] {topic}/{partitions}: another program, {client} at {host}, is in the group {group}"
     say(
         text,

@@ -171,7 +171,7 @@ def test_a_command_is_found_by_its_id(served: Installation, symbol: str) -> None
 
 def test_status_waits_until_everything_is_served(served: Installation) -> None:
     ready = served("status", "--wait", str(HANGING_S), "--json", expect=None).json()
-    assert (ready["unready"], ready["hidden"], ready["strangers"]) == ([], [], [])
+    assert (ready["unready"], ready["hidden"], ready["foreign_members"]) == ([], [], [])
     assert "not served" not in served("status", "--wait", "0", expect=None).err
 
 

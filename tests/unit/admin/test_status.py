@@ -201,9 +201,9 @@ async def test_another_program_in_the_group_is_named_while_a_lane_has_no_owner()
     topics, stranger = Topics((0, 10), (0, 300)), GroupMember("c", "c", "rdkafka", "10.0.0.7", [0])
     topics.in_group = [ours, stranger, stranger._replace(partitions=[])]
     stopped = await read(Database(lanes()), topics)
-    assert (stopped.strangers, stopped.ok, topics.asked_groups) == ([stranger], False, ["c"])
+    assert (stopped.foreign_members, stopped.ok, topics.asked_groups) == ([stranger], False, ["c"])
     served = await read(Database([lane._replace(owner="me") for lane in lanes()]), topics)
-    assert served.strangers == []
+    assert served.foreign_members == []
 
 
 async def test_every_hop_says_since_when_its_oldest_record_waits() -> None:
