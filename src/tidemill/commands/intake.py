@@ -309,11 +309,10 @@ class Intake:
         self._follower.wake([queue.lane_id for queue in batch_input.queues])
 
     def _count_codes(self, result: BatchResult) -> None:
-        for outcome, metric in ((Outcome.REJECTED, REJECTIONS), (Outcome.PARKED, PARKED)):
-            if result.counts[outcome]:
-                codes = Counter(row.code for _, row in result.outcomes if row.outcome == outcome.letter)
-                for code, count in codes.items():
-                    metric.labels(self._aggregate, code).inc(count)
+        for code, count in _codes_of(result, Outcome.REJECTED).items():
+            REJECTIONS.labels(self._aggregate, code).inc(count)
+        for code, count in _codes_of(result, Outcome.PARKED).items():
+            PARKED.labels(self._aggregate, code).inc(count)
 
     def _let_flow(self, batch_input: BatchInput, result: BatchResult) -> None:
         following = {lane_id: record.offset + 1 for lane_id, record in batch_input.records}
@@ -330,3 +329,10 @@ class Intake:
         else:
             offset, queue.come_back_at = queue.come_back_at, None
             self._source.resume_at({queue.partition: offset})
+
+
+def _codes_of(result: BatchResult, outcome: Outcome) -> Counter[str]:
+    """Return how many records had an outcome, by code; rows are looked at only if there are any."""
+    if not result.counts[outcome]:
+        return Counter()
+    return Counter(row.code or "" for _, row in result.outcomes if row.outcome == outcome.letter)
