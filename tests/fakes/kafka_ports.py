@@ -99,6 +99,9 @@ class MemoryCommandSource:
     def resume(self, partitions: frozenset[int]) -> None:
         self._flowing |= partitions & self._ready
 
+    def wake(self) -> None:
+        """Nothing: its polls wait for a moment only."""
+
     async def partitions(self) -> int:
         return len(self._broker.logs[self._topic])
 

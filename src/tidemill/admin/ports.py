@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 from uuid import UUID
 
@@ -12,6 +13,7 @@ from tidemill.admin.rows import (
     DeadLetter,
     DeadLetterEntry,
     ForeignRecords,
+    GroupMember,
     Holdings,
     LaneState,
     LedgerEntry,
@@ -36,6 +38,17 @@ class LaneReader(Protocol):
 
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
         """Return the id of a lane that is named by its partition."""
+        ...
+
+    async def unpublished_since(self, positions: Mapping[int, int]) -> dict[int, datetime]:
+        """Return lane -> the time of its first position after the given one, for lanes whose outbox has one."""
+        ...
+
+    async def unfolded_since(self, sequences: Mapping[int, int]) -> dict[int, datetime]:
+        """Return lane -> the time of the first event after the given sequence, for lanes that have one.
+
+        Far behind it is a later one: no more than the newest batches are looked at.
+        """
         ...
 
     async def ledger(self, lane_id: int, limit: int) -> list[LedgerEntry]:
@@ -143,6 +156,21 @@ class TopicInspector(Protocol):
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         """Return topic -> (first offset, last stable offset) of each partition; `topics`: name -> partitions."""
+        ...
+
+    async def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        """Return topic -> the true end of each partition, behind open transactions; `topics`: as of `bounds`."""
+        ...
+
+    async def written_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], datetime]:
+        """Return (topic, partition) -> when the first record at or after an offset was written, hidden or not.
+
+        A partition without such a record is left out.
+        """
+        ...
+
+    async def members(self, topics: Collection[str]) -> list[GroupMember]:
+        """Return the members of the consumer groups that read these command topics."""
         ...
 
     async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:

@@ -22,7 +22,10 @@ T = TypeVar("T")
 
 
 def unready(streams: Sequence[StreamStatus], read_models: Sequence[ReadModelStatus]) -> list[str]:
-    """Return what is not served yet, for people; nothing once all is. Without lanes, topics are missing."""
+    """Return what of a deployment's contexts is not served yet, for people; nothing once all is.
+
+    The archive's stream is none of them: it is served only where a lake is set.
+    """
     if not streams:
         return ["no lanes: topics are not created"]
     lanes = [

@@ -276,6 +276,16 @@ class ForeignRecords(NamedTuple):
     reason: str | None
 
 
+class GroupMember(NamedTuple):
+    """A member of the consumer group that reads a command topic, with the partitions that it holds."""
+
+    topic: str
+    group: str
+    client_id: str
+    host: str
+    partitions: Sequence[int]
+
+
 class AuditRows(NamedTuple):
     """All counts of the audit, of one moment. Rows as the statements of the same name give them."""
 

@@ -11,14 +11,19 @@ from tidemill.admin.archive.status import ArchiveStatus, archive_status
 from tidemill.admin.lanes.states import lane_of
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
 from tidemill.admin.progress import (
+    CommandLag,
+    HiddenRecords,
     ReadModelStatus,
     StreamStatus,
     command_lags,
+    hidden_records,
     read_model_status,
     stream_status,
+    unfolded_since,
+    unpublished_since,
 )
 from tidemill.admin.readiness import unready
-from tidemill.admin.rows import ForeignRecords, LaneState, ProcessState, ProjectionState
+from tidemill.admin.rows import ForeignRecords, GroupMember, LaneState, ProcessState, ProjectionState
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.catalog.tables import Difference
@@ -63,7 +68,9 @@ class Status:
     quarantined slices wait for an operator, and nothing else waits for them. `clock`: which lanes are ahead of the
     time, if any. `misfits`: whose tables are not as this version declares them. `differences`: of tables and views,
     although nothing is stopped by them. `processes`: those that serve. `secrets`: streams with lanes that no process
-    owns, and whose master keys are not set where this is asked. `unready`: what is not served yet; empty once all is.
+    owns, and whose master keys are not set where this is asked. `hidden`: lanes that wait for the end of a transaction.
+    `foreign_members`: other programs in the consumer group of a stream with lanes that no process owns. `at`: when it
+    was read. `unready`: what is not served yet; empty once all is.
     """
 
     streams: Sequence[StreamStatus]
@@ -76,14 +83,18 @@ class Status:
     differences: Sequence[Difference] = ()
     processes: Sequence[ProcessState] = ()
     secrets: Sequence[SecretFault] = ()
+    hidden: Sequence[HiddenRecords] = ()
+    foreign_members: Sequence[GroupMember] = ()
     unready: Sequence[str] = ()
+    at: datetime | None = None
     trouble: str | None = None
     clock: str | None = None
 
     @property
     def ok(self) -> bool:
         """Return whether everything could be read and nothing is stopped."""
-        return not self.halts and not self.misfits and not self.secrets and self.trouble is None
+        stopped = self.halts or self.misfits or self.secrets or self.foreign_members
+        return not stopped and self.trouble is None
 
 
 class SecretFaults(Protocol):
@@ -117,10 +128,13 @@ class StatusReader:
         tables = await self.misfits.survey(self.catalog)
         processes = await self.processes.processes()
         lacking = await self.secrets.faults()
-        lags, trouble = await self._lags(lanes)
+        published = await unpublished_since(self.lanes, lanes)
+        folded = await unfolded_since(self.lanes, self.catalog, lanes, projections)
+        lags, foreign_members, trouble = await self._ask_kafka(lanes)
         now = self.clock.now()
-        streams, views = stream_status(lanes, lags), read_model_status(self.catalog, lanes, projections)
-        unowned = {stream.aggregate for stream in streams if stream.owned < stream.lanes}
+        streams = stream_status(lanes, lags, published)
+        views = read_model_status(self.catalog, lanes, projections, folded)
+        unowned = {lane.aggregate for lane in lanes if not lane.owned}
         return Status(
             streams=streams,
             views=views,
@@ -132,21 +146,36 @@ class StatusReader:
             differences=tables.harmless,
             processes=processes,
             secrets=[fault for fault in lacking if fault.aggregate in unowned],
-            unready=unready(streams, views),
+            unready=unready([one for one in streams if one.aggregate in self.catalog.contexts], views),
+            hidden=hidden_records(lanes, lags),
+            foreign_members=foreign_members,
+            at=now,
             trouble=trouble,
             clock=ahead_of(lanes, now),
         )
 
-    async def _lags(self, lanes: Sequence[LaneState]) -> tuple[Mapping[int, int], str | None]:
+    async def _ask_kafka(
+        self, lanes: Sequence[LaneState]
+    ) -> tuple[Mapping[int, CommandLag], Sequence[GroupMember], str | None]:
+        """Return lane -> its lag, other programs in the groups of lanes without an owner, and why not if it is so."""
         if not lanes:
-            return {}, "there are no lanes yet: run `tidemill topics create`"
+            return {}, (), "there are no lanes yet: run `tidemill topics create`"
         named = {name for lane in lanes for name in lane_of(lane).topics.named().values()}
         try:
             if absent := await self.topics.absent(named):
-                return {}, _missing(absent)
-            return await command_lags(self.topics, lanes), None
+                return {}, (), _missing(absent)
+            lags = await command_lags(self.topics, lanes)
+            unowned = {lane.command_topic for lane in lanes if not lane.owned}
+            members = await self.topics.members(sorted(unowned)) if unowned else []
         except Unavailable as error:
-            return {}, str(error)
+            return {}, (), str(error)
+        foreign_members = [member for member in members if member.partitions and not is_ours(member)]
+        return lags, foreign_members, None
+
+
+def is_ours(member: GroupMember) -> bool:
+    """Tell whether a member of a group is a process of ours: these are named `tidemill-commands-HOST-...`."""
+    return member.client_id.startswith("tidemill-")
 
 
 def _missing(topics: Sequence[str]) -> str:

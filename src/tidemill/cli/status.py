@@ -8,13 +8,15 @@ import typer
 
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
+from tidemill.domain.lane import spans
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from datetime import datetime
 
     from tidemill.admin.archive.status import ArchiveStatus
-    from tidemill.admin.rows import ForeignRecords
+    from tidemill.admin.progress import HiddenRecords
+    from tidemill.admin.rows import ForeignRecords, GroupMember
     from tidemill.admin.status import HaltStatus, Status, WaitStatus
     from tidemill.app.admin import Admin
     from tidemill.catalog.misfits import Misfit
@@ -75,25 +77,45 @@ def _show(found: Status) -> None:
             each.owned,
             each.halted,
             _unknown(each.command_lag),
+            _seconds(found.at, each.command_since),
             each.unpublished,
+            _seconds(found.at, each.unpublished_since),
             each.events,
         )
         for each in found.streams
     ]
-    columns = ("aggregate", "lanes", "owned", "halted", "to consume", "to publish", "events")
+    columns = (
+        "aggregate",
+        "lanes",
+        "owned",
+        "halted",
+        "to consume",
+        "for s",
+        "to publish",
+        "for s",
+        "events",
+    )
     print_table(columns, rows, title="Commands in, events out")
     views = [
-        (each.projection, each.aggregate, each.halted, each.lag if each.started else "never started")
+        (
+            each.projection,
+            each.aggregate,
+            each.halted,
+            each.lag if each.started else "never started",
+            _seconds(found.at, each.since),
+        )
         for each in found.views
     ]
-    print_table(("read model", "of", "halted", "to fold"), views, title="Read models")
+    print_table(("read model", "of", "halted", "to fold", "for s"), views, title="Read models")
     _show_archive(found.archive)
     _show_processes(found)
     _show_stopped(found)
     for wait in found.waiting:
         _show_wait(wait)
-    for foreign in found.foreign:
-        _show_foreign(foreign)
+    for hidden in found.hidden:
+        _show_hidden(hidden, found.at)
+    for each in found.foreign:
+        _show_foreign(each)
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     _show_next(found)
@@ -145,14 +167,37 @@ def _show_processes(found: Status) -> None:
         print_table(columns, rows, title="Processes")
 
 
-def _show_stopped(found: Status) -> None:
-    for misfit in found.misfits:
+def _show_stopped(answer: Status) -> None:
+    for misfit in answer.misfits:
         _show_misfit(misfit)
-    _show_differences(found.differences)
-    for fault in found.secrets:
+    _show_differences(answer.differences)
+    for fault in answer.secrets:
         _show_secret(fault)
-    for halt in found.halts:
+    for halt in answer.halts:
         _show_halt(halt)
+    for member in answer.foreign_members:
+        _show_member(member)
+
+
+def _show_hidden(hidden: HiddenRecords, now: datetime | None) -> None:
+    text = "[yellow]waiting[/yellow] lane {lane}: {records} records behind an open transaction, the oldest for {age} s"
+    say(text, lane=hidden.name, records=hidden.records, age=_seconds(now, hidden.since))
+    say(
+        "        they are consumed when it ends; `kafka-transactions.sh find-hanging` names one that does not end"
+    )
+
+
+def _show_member(member: GroupMember) -> None:
+    text = "[red]stopped[/red] {topic}/{partitions}: another program, {client} at {host}, is in the group {group}"
+    say(
+        text,
+        topic=member.topic,
+        partitions=spans(member.partitions),
+        client=member.client_id,
+        host=member.host,
+        group=member.group,
+    )
+    say("       no process can own these lanes: let it read in a group of its own")
 
 
 def _show_foreign(foreign: ForeignRecords) -> None:
@@ -164,6 +209,10 @@ def _show_foreign(foreign: ForeignRecords) -> None:
     if foreign.accepted_offset is not None:
         text += f"; accepted up to offset {foreign.accepted_offset}"
     say(text + "; revoke its right to write there")
+
+
+def _seconds(now: datetime | None, since: datetime | None) -> int | str:
+    return "" if now is None or since is None else max(0, round((now - since).total_seconds()))
 
 
 def _since(at: datetime | None, otherwise: str) -> str:

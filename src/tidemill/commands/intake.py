@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,7 +37,13 @@ from tidemill.runtime.retry import Retrier
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import BATCH_RECORDS, BATCH_SECONDS, RECORDS
+from tidemill.runtime.telemetry.metrics import (
+    BATCH_RECORDS,
+    BATCH_SECONDS,
+    PARKED,
+    RECORDS,
+    REJECTIONS,
+)
 
 _log = logger(__name__)
 
@@ -148,6 +155,7 @@ class Intake:
         self._team.close()
         while self._running:
             await asyncio.wait(self._running)
+        self._source.wake()
         if self._reader is not None:  # a source must not be closed during a poll
             await asyncio.wait({self._reader}, timeout=_LAST_POLL_S)
         letting_go = asyncio.gather(self._last_note(), self._ownership.release_all())
@@ -284,6 +292,7 @@ class Intake:
         for outcome, count in result.counts.items():
             if count:
                 RECORDS.labels(self._aggregate, outcome.value).inc(count)
+        self._count_codes(result)
         BATCH_RECORDS.labels(self._aggregate).observe(len(batch_input.records))
         if result.counts[Outcome.PARKED]:
             claims = {queue.lane_id: queue.claim for queue in batch_input.queues}
@@ -301,6 +310,12 @@ class Intake:
             self._answers.send(asked)
         self._follower.wake([queue.lane_id for queue in batch_input.queues])
 
+    def _count_codes(self, result: BatchResult) -> None:
+        for code, count in _codes_of(result, Outcome.REJECTED).items():
+            REJECTIONS.labels(self._aggregate, code).inc(count)
+        for code, count in _codes_of(result, Outcome.PARKED).items():
+            PARKED.labels(self._aggregate, code).inc(count)
+
     def _let_flow(self, batch_input: BatchInput, result: BatchResult) -> None:
         following = {lane_id: record.offset + 1 for lane_id, record in batch_input.records}
         following |= {lane_id: wait.newer.offset for lane_id, wait in result.waits.items()}
@@ -316,3 +331,10 @@ class Intake:
         else:
             offset, queue.come_back_at = queue.come_back_at, None
             self._source.resume_at({queue.partition: offset})
+
+
+def _codes_of(result: BatchResult, outcome: Outcome) -> Counter[str]:
+    """Return how many records had an outcome, by code; rows are looked at only if there are any."""
+    if not result.counts[outcome]:
+        return Counter()
+    return Counter(row.code or "" for _, row in result.outcomes if row.outcome == outcome.letter)

@@ -100,6 +100,10 @@ class CommandSource(Protocol):
         """Let partitions flow again from where they are."""
         ...
 
+    def wake(self) -> None:
+        """Let a poll that waits return now: with nothing, if nothing has come."""
+        ...
+
     async def partitions(self) -> int:
         """Return how many partitions the topic has. Raises `Unavailable`."""
         ...

@@ -28,6 +28,9 @@ from tidemill.runtime.telemetry.metrics import UNPUBLISHED
 
 T = TypeVar("T")
 
+_COUNTED: Final = (RelayState.SENDING, RelayState.HALTED)
+"""The relays whose lanes have a known backlog."""
+
 _BACKOFF: Final = Backoff(first_s=0.1, max_s=5.0)
 
 _log = logger(__name__)
@@ -81,6 +84,8 @@ class LaneRelays:
         self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
+        self._hints: dict[int, Published] = {}
+        self._shown: set[str] = set()
         self._changing = asyncio.Lock()
         self._marking = asyncio.Lock()
         self._stopping = asyncio.Event()
@@ -182,6 +187,9 @@ class LaneRelays:
         for relay in stopping:
             del self._relays[relay.lane_id]
             self._marked.pop(relay.lane_id, None)
+            self._hints.pop(relay.lane_id, None)
+        if not self._relays:
+            self._show_backlog([], {})
 
     async def _polling(self) -> None:
         """Look for rows that were not announced; often while there are some, else once a second."""
@@ -193,15 +201,31 @@ class LaneRelays:
             )
 
     async def _poll(self) -> bool:
-        relays = [relay for relay in self._relays.values() if relay.state is RelayState.SENDING]
-        if not relays:
-            return False
-        newest = await self._reader.pending({relay.lane_id: relay.published.position for relay in relays})
-        _show_backlog(relays, newest)
+        relays = [relay for relay in self._relays.values() if relay.state in _COUNTED]
+        published = {relay.lane_id: (await self._published(relay)).position for relay in relays}
+        newest = await self._reader.pending(published) if relays else {}
+        self._show_backlog(relays, {lane_id: newest[lane_id] - published[lane_id] for lane_id in newest})
         missed = [relay for relay in relays if relay.waiting and relay.lane_id in newest]
         for relay in missed:
             relay.wake()
         return bool(missed)
+
+    async def _published(self, relay: LaneRelay) -> Published:
+        """Return how far a lane is published; of one that was halted before it was compared, the stored hint."""
+        if relay.state is RelayState.SENDING or relay.published.position:
+            return relay.published
+        if relay.lane_id not in self._hints:
+            self._hints[relay.lane_id] = await self._reader.published(relay.lane_id)
+        return self._hints[relay.lane_id]
+
+    def _show_backlog(self, relays: Sequence[LaneRelay], behind: Mapping[int, int]) -> None:
+        """Set the metric of each stream, also of one whose last lane was lost."""
+        backlog = Counter(dict.fromkeys(self._shown, 0))
+        for relay in relays:
+            backlog[relay.claim.lane.aggregate] += behind.get(relay.lane_id, 0)
+        for aggregate, positions in backlog.items():
+            UNPUBLISHED.labels(aggregate).set(positions)
+        self._shown |= backlog.keys()
 
     async def _mark(self) -> None:
         await self._mark_of(list(self._relays.values()))
@@ -259,11 +283,3 @@ class LaneRelays:
             return None
         self._put_off.discard(what)
         return result
-
-
-def _show_backlog(relays: Sequence[LaneRelay], newest: Mapping[int, int]) -> None:
-    behind = Counter({relay.claim.lane.aggregate: 0 for relay in relays})
-    for relay in relays:
-        behind[relay.claim.lane.aggregate] += max(0, newest.get(relay.lane_id, 0) - relay.published.position)
-    for aggregate, positions in behind.items():
-        UNPUBLISHED.labels(aggregate).set(positions)

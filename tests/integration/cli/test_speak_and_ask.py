@@ -159,12 +159,20 @@ def test_a_command_is_found_by_its_id(served: Installation, symbol: str) -> None
     assert "applied" in told.out
     assert "MarketDataRecorded" in told.out
     assert f"symbol: {symbol}" in told.out
+    assert "rows      1\n" in told.out
     (found,) = served("command", "show", order, "--service", service, "--repeats", "5", "--json").json()
     assert found["outcome"] == "applied"
     assert found["correlation"] == "c-1"
+    assert found["entry"]["rows"] == 1
     assert len(found["events"]) == len(found["repeats"]) == 1
     assert served("command", "show", order, expect=2).err.endswith("add --service NAME\n")
     assert "No command" in served("command", "show", str(uuid4()), expect=1).err
+
+
+def test_status_waits_until_everything_is_served(served: Installation) -> None:
+    ready = served("status", "--wait", str(HANGING_S), "--json", expect=None).json()
+    assert (ready["unready"], ready["hidden"], ready["foreign_members"]) == ([], [], [])
+    assert "not served" not in served("status", "--wait", "0", expect=None).err
 
 
 def test_what_cannot_be_read_is_kept_and_shown(served: Installation, symbol: str) -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.unit.admin.audit.test_balance import lane_state
 from tidemill.admin.command_lookup import identity_of
 from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
-from tidemill.admin.progress import command_lags, read_model_status, stream_status
-from tidemill.admin.rows import LaneState, ProjectionHalt, ProjectionState
+from tidemill.admin.progress import CommandLag, command_lags, read_model_status, stream_status
+from tidemill.admin.rows import GroupMember, LaneState, ProjectionHalt, ProjectionState
 from tidemill.admin.status import SecretFaults, Status, StatusReader
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import DeclaredTables, PendingMigrations
@@ -29,18 +29,31 @@ CATALOG = StreamCatalog({context.aggregate: ContextStream(context, Stream.of(con
 
 
 class Topics:
-    """Topics that end there; of a short span every second offset is a record."""
+    """Topics that end `hidden` offsets after what can be read; of a short span every second offset is a record."""
 
     def __init__(self, *spans: tuple[int, int]) -> None:
         self.spans = spans
         self.asked: list[tuple[str, int]] = []
         self.gone: set[str] = set()
+        self.asked_groups: list[str] = []
+        self.in_group: list[GroupMember] = []
+        self.hidden = 0
 
     async def absent(self, topics: Collection[str]) -> list[str]:
         return sorted(self.gone & set(topics))
 
     async def bounds(self, topics: Mapping[str, int]) -> dict[str, list[tuple[int, int]]]:
         return {topic: list(self.spans) for topic in topics}
+
+    async def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        return {topic: [end + self.hidden for _, end in self.spans] for topic in topics}
+
+    async def written_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], datetime]:
+        return dict.fromkeys(offsets, AT)
+
+    async def members(self, topics: Collection[str]) -> list[GroupMember]:
+        self.asked_groups = list(topics)
+        return self.in_group
 
     async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
         self.asked += spans
@@ -68,6 +81,12 @@ class Database:
 
     async def nothing(self, *_: object) -> list[Any]:
         return []
+
+    async def unpublished_since(self, positions: Mapping[int, int]) -> dict[int, datetime]:
+        return dict.fromkeys(positions, AT)
+
+    async def unfolded_since(self, sequences: Mapping[int, int]) -> dict[int, datetime]:
+        return dict.fromkeys(sequences, AT)
 
     foreign_records = processes = holdings = missing = nothing
     stream_differences = projection_differences = faults = nothing
@@ -101,18 +120,20 @@ def lanes(**changed: Any) -> list[LaneState]:
 
 async def test_a_short_distance_is_counted_and_a_long_one_taken_as_it_is() -> None:
     topics = Topics((0, 30), (0, 1_000))
-    assert await command_lags(cast("TopicInspector", topics), lanes()) == {1: 10, 2: 700}
+    lags = await command_lags(cast("TopicInspector", topics), lanes())
+    assert {lane: lag.records for lane, lag in lags.items()} == {1: 10, 2: 700}
     assert topics.asked == [("c", 0)]
 
 
 async def test_what_was_deleted_before_it_was_read_is_not_counted() -> None:
     topics = Topics((20, 30), (0, 300))
-    assert await command_lags(cast("TopicInspector", topics), lanes()) == {1: 20, 2: 0}
+    lags = await command_lags(cast("TopicInspector", topics), lanes())
+    assert {lane: lag.records for lane, lag in lags.items()} == {1: 20, 2: 0}
     assert topics.asked == []
 
 
 def test_a_stream_is_the_sum_of_its_lanes() -> None:
-    (found,) = stream_status(lanes(owner="me", halt_code="OFFSET_LOST"), {1: 3, 2: 4})
+    (found,) = stream_status(lanes(owner="me", halt_code="OFFSET_LOST"), {1: CommandLag(3), 2: CommandLag(4)})
     assert (found.lanes, found.owned, found.halted, found.command_lag, found.events) == (2, 1, 1, 7, 10)
     (found,) = stream_status(lanes(), {})
     assert found.command_lag is None, "nobody could be asked"
@@ -152,7 +173,7 @@ async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:
 class Keyless(Database):
     """A database with secrets, asked where no master key is set."""
 
-    async def faults(self) -> list[Any]:
+    async def faults(self, *_: object) -> list[Any]:
         return [
             SecretFault(context.aggregate, "SECRET_KEYS_MISSING", "TIDEMILL_SECRET_KEYS is not set", "add it")
         ]
@@ -172,6 +193,39 @@ def test_a_lane_whose_owner_is_not_connected_is_not_owned() -> None:
     )
     found = stream_status([killed._replace(served=False), seen._replace(served=True), unseen], {})
     assert found[0].owned == 2
+
+
+async def test_what_is_behind_an_open_transaction_counts_and_is_named_with_its_age() -> None:
+    topics = Topics((0, 10), (0, 300))
+    topics.hidden = 2
+    found = await read(Database(lanes()), topics)
+    assert [(stream.command_lag, stream.hidden, stream.command_since) for stream in found.streams] == [
+        (4, 4, AT)
+    ]
+    assert [(hidden.records, hidden.since) for hidden in found.hidden] == [(2, AT), (2, AT)]
+
+
+async def test_what_was_consumed_beyond_a_restored_end_hides_nothing() -> None:
+    found = await read(Database(lanes()), Topics((0, 3), (0, 300)))
+    assert found.hidden == []
+
+
+async def test_another_program_in_the_group_is_named_while_a_lane_has_no_owner() -> None:
+    ours = GroupMember("c", "c", "tidemill-all-host-1-abc", "host", [1])
+    topics, stranger = Topics((0, 10), (0, 300)), GroupMember("c", "c", "rdkafka", "10.0.0.7", [0])
+    topics.in_group = [ours, stranger, stranger._replace(partitions=[])]
+    stopped = await read(Database(lanes()), topics)
+    assert (stopped.foreign_members, stopped.ok, topics.asked_groups) == ([stranger], False, ["c"])
+    served = await read(Database([lane._replace(owner="me") for lane in lanes()]), topics)
+    assert served.foreign_members == []
+
+
+async def test_every_hop_says_since_when_its_oldest_record_waits() -> None:
+    started = ProjectionState("latest-quotes", context.aggregate, 1, "t", None, None, {0: 8, 1: 2}, [])
+    found = await read(Database(lanes(), [started]), Topics((0, 30), (0, 300)))
+    (stream,) = found.streams
+    assert (stream.command_since, stream.unpublished_since) == (AT, AT)
+    assert {view.projection: view.since for view in found.views} == {"latest-quotes": None, "daily-bars": AT}
 
 
 async def test_without_lanes_it_says_what_to_run() -> None:

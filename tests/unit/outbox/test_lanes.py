@@ -14,7 +14,7 @@ from tests.support.engine.outbox import Scribe, lane_of
 from tests.support.engine.relays import LANE, World
 from tests.support.waiting import eventually, next_turn
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.outbox.ports import Published
+from tidemill.outbox.ports import ForeignTail, Published
 from tidemill.runtime.telemetry.metrics import REGISTRY
 
 
@@ -103,10 +103,23 @@ async def test_hints_of_many_lanes_are_stored_together() -> None:
     assert {lane: hint.position for lane, hint in world.outbox.hints.items()} == {1: 3, 2: 3, 3: 3, 4: 3}
 
 
-async def test_the_backlog_is_shown() -> None:
-    def shown() -> float | None:
-        return REGISTRY.get_sample_value("tidemill_unpublished_positions", {"aggregate": LANE.aggregate})
+def shown() -> float | None:
+    return REGISTRY.get_sample_value("tidemill_unpublished_positions", {"aggregate": LANE.aggregate})
 
+
+async def test_a_halted_lane_keeps_its_backlog_and_a_lost_one_has_none_here() -> None:
+    async with running(World()) as world:
+        world.topics.start_faults.append(ForeignTail(LANE.topics.events, 0, 17))
+        world.outbox.store(Scribe(LANE).applied(7).batch())
+        world.outbox.hints[LANE.id] = Published(2, 2, "")
+        await world.take(LANE)
+        await world.halted("FOREIGN_TAIL")
+        await eventually(lambda: shown() == 5, what="what the hint leaves")
+        await world.relays.drop([LANE.id])
+        assert shown() == 0
+
+
+async def test_the_backlog_is_shown() -> None:
     async with running(World()) as world:
         world.topics.gate.clear()
         world.outbox.store(Scribe(LANE).applied(7).batch())

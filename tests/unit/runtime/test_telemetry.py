@@ -102,8 +102,11 @@ def test_metrics_are_named_by_the_rules() -> None:
 def test_no_metric_is_labelled_with_an_id() -> None:
     allowed = {
         "aggregate",
+        "code",
         "dependency",
         "error",
+        "hop",
+        "name",  # of an aggregate or a projection
         "outcome",
         "process",
         "projection",

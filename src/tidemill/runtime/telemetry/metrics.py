@@ -54,7 +54,24 @@ TIMES_AHEAD = _counter(
     "times_ahead_total", "lanes whose last batch was minutes ahead of the database's clock", "aggregate"
 )
 LANES_OWNED = _gauge("lanes_owned", "lanes that this process owns", "aggregate")
-LANES_HALTED = _gauge("lanes_halted", "lanes of this process that wait for an operator", "aggregate")
+LANES_HALTED = _gauge(
+    "lanes_halted",
+    "lanes of this process that wait for an operator; halted_lanes counts those of dead processes, too",
+    "aggregate",
+)
+HALTED_LANES = _gauge(
+    "halted_lanes",
+    "lanes that are halted in the database, whichever process owns them, the same in each process: max, not sum",
+    "aggregate",
+    "code",
+)
+UNOWNED_LANES = _gauge(
+    "unowned_lanes",
+    "lanes that no connected process owns, the same in each process: max by (aggregate), not sum",
+    "aggregate",
+)
+REJECTIONS = _counter("rejections_total", "commands that were rejected, by code", "aggregate", "code")
+PARKED = _counter("parked_total", "records that were parked, by code", "aggregate", "code")
 TABLE_MISFITS = _gauge(
     "table_misfits",
     "differences of a stream's tables from what is declared; its lanes stay unclaimed meanwhile",
@@ -67,8 +84,28 @@ SECRET_KEYS_MISSING = _gauge(
 )
 COMMAND_LAG = _gauge(
     "command_lag_records",
-    "records in the topic that are not consumed, the same in each process: max by (aggregate), not sum",
+    "records in the topic that are not consumed, those behind open transactions included; NaN while Kafka is "
+    "unavailable; the same in each process: max by (aggregate), not sum",
     "aggregate",
+)
+HIDDEN_RECORDS = _gauge(
+    "hidden_records",
+    "records behind an open transaction, which nobody can consume yet; NaN while Kafka is unavailable; the same in "
+    "each process: max by (aggregate), not sum",
+    "aggregate",
+)
+LAG_SECONDS = _gauge(
+    "lag_seconds",
+    "age of the oldest record that a hop (intake, relay, projection) has not passed on, of its worst lane, 0 if there "
+    "is none, NaN if it cannot be asked; the same in each process: max by (hop, name), not sum",
+    "hop",
+    "name",
+)
+LAG_ASKED = _gauge(
+    "lag_asked_timestamp_seconds",
+    "when the lag of a hop was last asked successfully, as Unix time",
+    "hop",
+    "name",
 )
 LANES_WAITING = _gauge(
     "lanes_waiting",
@@ -88,7 +125,9 @@ PUBLISHERS_STARTED = _counter(
     "publishers_started_total", "publishers made, after a claim or a fault", "aggregate"
 )
 UNPUBLISHED = _gauge(
-    "unpublished_positions", "committed, not yet acknowledged, of this process's lanes", "aggregate"
+    "unpublished_positions",
+    "committed, not yet acknowledged, of this process's lanes, halted ones included",
+    "aggregate",
 )
 
 # --- projections -----------------------------------------------------------------------------------------------------

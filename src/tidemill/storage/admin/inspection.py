@@ -6,7 +6,8 @@ Reads only; `lane_changes` has the changes. Ports: `admin.ports`.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import UUID
@@ -61,6 +62,14 @@ class OperationsDatabase:
     async def lane_of(self, aggregate: str, partition: int) -> int | None:
         rows = await self._fetch("lane_of_partition", aggregate, partition)
         return rows[0]["lane"] if rows else None
+
+    async def unpublished_since(self, positions: Mapping[int, int]) -> dict[int, datetime]:
+        rows = await self._fetch("unpublished_since", list(positions), list(positions.values()))
+        return {row["lane"]: row["at"] for row in rows}
+
+    async def unfolded_since(self, sequences: Mapping[int, int]) -> dict[int, datetime]:
+        rows = await self._fetch("unfolded_since", list(sequences), list(sequences.values()))
+        return {row["lane"]: row["at"] for row in rows}
 
     async def ledger(self, lane_id: int, limit: int) -> list[LedgerEntry]:
         return [LedgerEntry._make(row) for row in await self._fetch("lane_ledger", lane_id, limit)]

@@ -21,6 +21,18 @@ left join tm.waiting w on w.lane = l.lane and w.over_at is null and w.record_off
 where ($1::text is null or l.aggregate = $1) and ($2::smallint is null or l.lane = $2)
 order by l.aggregate, l.partition
 
+-- name: unpublished_since
+select w.lane, first.at
+from unnest($1::smallint[], $2::bigint[]) as w (lane, position) cross join lateral (
+  select o.at from tm.outbox o where o.lane = w.lane and o.position > w.position order by o.position limit 1) as first
+
+-- name: unfolded_since
+-- There is no index by sequence: from the newest batch back, as far as an operator's question may cost.
+select w.lane, min(b.at) as at
+from unnest($1::smallint[], $2::bigint[]) as w (lane, sequence) cross join lateral (
+  select at, sequence from tm.batch where batch.lane = w.lane order by batch desc, gen desc limit 1000) as b
+where b.sequence > w.sequence group by w.lane
+
 -- name: lane_of_partition
 select lane from tm.lane where aggregate = $1 and partition = $2
 

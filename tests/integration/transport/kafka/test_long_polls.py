@@ -80,6 +80,15 @@ async def test_a_partition_that_begins_to_flow_does_not_wait_for_a_long_request(
     assert await values(fetching, second) == [b"two"]
 
 
+async def test_a_reader_that_waits_is_woken(fetching: Fetching, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(long_polls, "LOOK_S", HELD_S)
+    waiting = asyncio.create_task(fetching.fetch({TopicPartition("none", 0)}))
+    await eventually(lambda: fetching._consumer._fetcher._fetch_waiters, what="the reader to wait")
+    fetching.wake()
+    async with asyncio.timeout(HANGING_S):
+        assert (await waiting).records == {}
+
+
 async def test_other_questions_of_a_consumer_do_not_wait_for_a_long_request(
     world: KafkaWorld, fetching: Fetching
 ) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import cached_property
 
 from aiokafka import ConsumerRecord, TopicPartition
 
+from tidemill.admin.rows import GroupMember
 from tidemill.domain.lane import Lane
 from tidemill.outbox.ports import Tail, Tails
-from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.admin.group_members import members_of
+from tidemill.transport.kafka.client.client import KafkaConnection, watermark_consumer
 from tidemill.transport.kafka.client.lookup import Lookup, assign
 from tidemill.transport.kafka.outbox.tail import TailReader, tail_of
 
@@ -25,6 +28,10 @@ class Inspector:
     @cached_property
     def _lookup(self) -> Lookup:
         return Lookup(self._connect())
+
+    @cached_property
+    def _watermarks(self) -> Lookup:
+        return Lookup(self._connect(), make=watermark_consumer)
 
     @cached_property
     def _tails(self) -> TailReader:
@@ -43,6 +50,22 @@ class Inspector:
             topic: [found[TopicPartition(topic, number)] for number in range(count)]
             for topic, count in topics.items()
         }
+
+    async def ends(self, topics: Mapping[str, int]) -> dict[str, list[int]]:
+        wanted = [TopicPartition(topic, number) for topic, count in topics.items() for number in range(count)]
+        ends = await self._watermarks.ends(wanted)
+        return {
+            topic: [ends[TopicPartition(topic, number)] for number in range(count)]
+            for topic, count in topics.items()
+        }
+
+    async def written_at(self, offsets: Mapping[tuple[str, int], int]) -> dict[tuple[str, int], datetime]:
+        places = {TopicPartition(*place): offset for place, offset in offsets.items()}
+        times_ms = await self._watermarks.first_from(places, lambda record: record.timestamp)
+        return {(*tp,): datetime.fromtimestamp(at_ms / 1000, UTC) for tp, at_ms in times_ms.items()}
+
+    async def members(self, topics: Collection[str]) -> list[GroupMember]:
+        return await members_of(self._connect(), topics)
 
     async def unread(self, spans: Mapping[tuple[str, int], tuple[int, int]]) -> dict[tuple[str, int], int]:
         # offsets do not count records: every transaction ends with one that is not a record
@@ -81,7 +104,7 @@ class Inspector:
         }
 
     async def close(self) -> None:
-        for name in ("_lookup", "_tails"):
+        for name in ("_lookup", "_watermarks", "_tails"):
             if (asked := self.__dict__.pop(name, None)) is not None:
                 await asked.close()
 

@@ -126,7 +126,7 @@ class Fetching:
 
     `fetch` is to be called in a loop, also with nothing to take: it is the heartbeat that keeps the consumer in
     its group. `max_records`, `max_bytes`: most of one fetch; `partition_bytes`: of one partition in it. `wait_s`: how
-    long to wait if there are none.
+    long to wait if there are none, as long as there were some not long ago.
     """
 
     def __init__(
@@ -171,6 +171,12 @@ class Fetching:
             raise unavailable("reading", AssertionError("a task of the client has ended"))
         return fetched
 
+    def wake(self) -> None:
+        """Let a fetch that waits return now."""
+        fetcher = self._consumer._fetcher
+        for waiter in tuple(fetcher._fetch_waiters):
+            fetcher._notify(waiter)
+
     def _note(self, fetched: FetchedRecords) -> None:
         if fetched.records or fetched.faults:
             self._polls.shorten()
@@ -207,7 +213,7 @@ class Fetching:
                 self.seek(partition, result._partition_records.next_fetch_offset)
 
     async def _wait(self, arrival: asyncio.Future[None]) -> None:
-        await asyncio.wait({arrival}, timeout=self._wait_s)
+        await asyncio.wait({arrival}, timeout=self._polls.wait_s or self._wait_s)
         if arrival.done():
             arrival.result()  # errors of the group arrive here too
         else:

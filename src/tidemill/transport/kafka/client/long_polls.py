@@ -21,6 +21,9 @@ LONG_S: Final = 5.0
 
 QUIET_S: Final = 10.0
 
+LOOK_S: Final = 1.0
+"""How long a quiet consumer's reader waits before it looks whether anything else is to be done."""
+
 _FETCHES: Final = "fetches"
 
 
@@ -39,6 +42,11 @@ class LongPolls:
             self._fetcher._client, _FetchConnections
         ):  # lookups read again and again with one consumer
             self._fetcher._client = _FetchConnections(consumer._client)
+
+    @property
+    def wait_s(self) -> float | None:
+        """Return how long a quiet consumer's reader may wait; None while it is not quiet."""
+        return LOOK_S if self._is_long else None
 
     def nothing_came(self) -> None:
         """Wait longer from the next request on, if that has been so for a while."""

@@ -86,6 +86,15 @@ class Lookup:
             there = {tp: at for tp, at in offsets.items() if bounds[tp][0] <= at < bounds[tp][1]}
             return {**dict.fromkeys(offsets), **await _read_at(consumer, there, of)}
 
+    async def first_from(
+        self, offsets: Mapping[TopicPartition, int], of: Callable[[ConsumerRecord], T]
+    ) -> dict[TopicPartition, T]:
+        """Return `of` the first record at or after each offset; partitions without one are left out."""
+        async with self.asking("reading single records") as consumer:
+            bounds = await bounds_of(consumer, offsets)
+            starts = {tp: max(at, bounds[tp][0]) for tp, at in offsets.items() if at < bounds[tp][1]}
+            return await _first_from(consumer, starts, {tp: bounds[tp][1] for tp in starts}, of)
+
     async def close(self) -> None:
         """End the consumer within a deadline."""
         consumer, self._consumer = self._consumer, None
@@ -184,6 +193,25 @@ async def _read_at(
         fetching.pause(read_to_end)
         flowing -= read_to_end
     return found
+
+
+async def _first_from(
+    consumer: Any,
+    starts: Mapping[TopicPartition, int],
+    ends: Mapping[TopicPartition, int],
+    of: Callable[[ConsumerRecord], T],
+) -> dict[TopicPartition, T]:
+    flowing = set(starts)
+    firsts: dict[TopicPartition, T] = {}
+    fetching = assign(consumer, starts)
+    while flowing:
+        records, faults = await fetching.fetch(flowing)
+        firsts |= {tp: of(first) for tp, (first, *_) in records.items()}
+        over = {tp for tp in flowing if await consumer.position(tp) >= ends[tp]}
+        over |= {fault.partition for fault in faults} | records.keys()
+        fetching.pause(over & flowing)
+        flowing -= over
+    return firsts
 
 
 def assign(

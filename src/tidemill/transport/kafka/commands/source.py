@@ -115,6 +115,10 @@ class KafkaCommandSource:
         for tp in self._named(partitions) & self._ready:
             self._let_flow(tp)
 
+    def wake(self) -> None:
+        if self._fetching is not None:
+            self._fetching.wake()
+
     async def partitions(self) -> int:
         return await self._lookup.partitions(self._topic)
 
