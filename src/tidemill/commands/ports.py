@@ -308,6 +308,10 @@ class CommandStore(Protocol):
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 
+    async def forget_attempts(self, claim: Claim) -> None:
+        """Let the next attempt on a record of the lane be the first one, unless the claim was lost meanwhile."""
+        ...
+
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         """Start or continue a wait before a command, durably; `at_most` in all.
 

@@ -107,7 +107,7 @@ set record_offset = excluded.record_offset, schema = excluded.schema, type = exc
 select lane from tm.waiting where lane = any($1::smallint[]) and over_at is null and until > clock_timestamp()
 
 -- name: clear_attempts
-update tm.lane set trials = 0, trial_offset = null where lane = $1 and trials > 0
+update tm.lane set trials = 0, trial_offset = null where lane = $1 and epoch = $2 and trials > 0
 
 -- name: closed_generations
 select gen, closed_at, filter is not null as filtered from tm.generation where closed_at is not null order by gen
