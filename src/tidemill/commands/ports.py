@@ -381,11 +381,11 @@ class Generations(Protocol):
     """The generations of the log, for their cleaner. Every call may raise `TransientError`."""
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
-        """Open the next generation if the open one is old or full; return its number if it did."""
+        """Open the next generation if the open one is not empty, and old or full of new ids; return its number."""
         ...
 
     async def build_filters(self) -> list[int]:
-        """Build the filters of closed generations that have none; return their numbers."""
+        """Build the missing filters of closed generations, each in spite of the others; return their numbers."""
         ...
 
     async def load_filters(self) -> None:
