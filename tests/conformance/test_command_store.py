@@ -289,6 +289,16 @@ async def test_an_attempt_that_ended_in_waiting_is_not_counted(subject: Subject,
     assert await subject.store.count_attempt(claim, 0) == 1
 
 
+async def test_forgotten_attempts_begin_anew_and_only_for_the_owner(subject: Subject, ticks: Harness) -> None:
+    old = ticks.claims[ticks.lane_of(0)]
+    assert [await subject.store.count_attempt(old, 0) for _ in range(2)] == [1, 2]
+    await subject.store.forget_attempts(old)
+    assert [await subject.store.count_attempt(old, 0) for _ in range(2)] == [1, 2]
+    (new,) = await ticks.claim([0], "another process")
+    await subject.store.forget_attempts(old)
+    assert await subject.store.count_attempt(new, 0) == 3
+
+
 async def test_a_roll_keeps_progress_and_identity(subject: Subject, ticks: Harness) -> None:
     command = tick()
     await ticks.send(command, command)

@@ -82,6 +82,17 @@ async def test_it_rolls_when_it_is_old_or_full_and_never_empty(subject: Subject)
     assert await roll_if_due(max_age=AT_ONCE, max_ids=100) == 3
 
 
+async def test_one_with_nothing_but_repeats_rolls_when_it_is_old(subject: Subject) -> None:
+    """Its log and outbox would never leave."""
+    command, roll_if_due = tick(), subject.generations.roll_if_due
+    await subject.write(command)
+    assert await roll_if_due(max_age=AT_ONCE, max_ids=100) == 2
+    assert await subject.write(command) == {"duplicate": 1}
+    assert await roll_if_due(max_age=DAYS, max_ids=1) is None, "it is not full: it holds no new id"
+    assert await roll_if_due(max_age=AT_ONCE, max_ids=100) == 3
+    assert await roll_if_due(max_age=AT_ONCE, max_ids=100) is None
+
+
 async def test_a_filter_is_built_once_and_only_of_what_is_closed(subject: Subject) -> None:
     assert await subject.generations.build_filters() == []
     for _ in range(2):

@@ -160,6 +160,11 @@ class MemoryCommandStore:
         held.attempt = (offset, count + 1 if before == offset else 1)
         return held.attempt[1]
 
+    async def forget_attempts(self, claim: Claim) -> None:
+        self.check()
+        if self.lanes[claim.lane.id].epoch == claim.epoch:
+            self.lanes[claim.lane.id].attempt = (-1, 0)
+
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         self.check()
         lane = claim.lane.id

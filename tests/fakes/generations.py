@@ -13,10 +13,14 @@ AGREED = timedelta(hours=6)
 
 
 class MemoryGenerations:
-    """`Generations` of a `MemoryCommandStore`. `faults`: one for each of the next rolls. `asked`: calls by method."""
+    """`Generations` of a `MemoryCommandStore`. `faults`: one for each of the next rolls. `asked`: calls by method.
+
+    `build_faults`: one for each of the next times that filters are built.
+    """
 
     def __init__(self, store: MemoryCommandStore, faults: Iterable[Exception] = ()) -> None:
         self.faults = deque(faults)
+        self.build_faults = deque[Exception]()
         self.asked: Counter[str] = Counter()
         self._store = store
         self._clock = SystemClock()
@@ -30,8 +34,9 @@ class MemoryGenerations:
         if self.faults:
             raise self.faults.popleft()
         now, gen = self._clock.now(), self._store.gen
-        ids = sum(row.command_id is not None for row in self._store.tables.log[gen])
-        if ids == 0 or (abs(now - self._opened) < max_age and ids < max_ids):
+        rows = self._store.tables.log[gen]
+        ids = sum(row.command_id is not None for row in rows)
+        if not rows or (abs(now - self._opened) < max_age and ids < max_ids):
             return None
         self._store.roll()
         self._opened_before[gen] = self._opened
@@ -40,6 +45,8 @@ class MemoryGenerations:
 
     async def build_filters(self) -> list[int]:
         self.asked["build_filters"] += 1
+        if self.build_faults:
+            raise self.build_faults.popleft()
         missing = sorted(self._closed.keys() - self._built)
         self._built.update(missing)
         return missing

@@ -141,10 +141,10 @@ class MemoryOutbox:
             if generation.closed and generation.sent_at is None and self._is_sent(number):
                 generation.sent_at = self.now
 
-    async def droppable(self, now: datetime, keep: timedelta) -> list[int]:
+    async def droppable(self, keep: timedelta) -> list[int]:
         self._check()
         sent = [(number, each.sent_at) for number, each in sorted(self.generations.items())]
-        return [number for number, at in sent if at is not None and at <= now - keep]
+        return [number for number, at in sent if at is not None and at <= self.now - keep]
 
     async def drop(self, generation: int) -> None:
         self._check()

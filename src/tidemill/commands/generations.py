@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from tidemill.commands.ports import Generations
-from tidemill.domain.errors import GenerationClosed
+from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -48,16 +48,29 @@ class GenerationRoller(Periodic):
         return False
 
     async def keep(self) -> None:
-        """Roll if it is time, build and load missing filters, drop what has expired."""
+        """Roll if it is time, build and load missing filters, drop what has expired.
+
+        A step that fails holds up no other: a filter that cannot be built would else keep everything expired.
+        Raises the first failure when all steps were tried.
+        """
+        failures: list[GenerationClosed | TransientError] = []
+        for step in (self._roll, self._generations.build_filters, self._generations.load_filters, self._drop):
+            try:
+                await step()
+            except (GenerationClosed, TransientError) as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+
+    async def _roll(self) -> None:
         policy = self._policy
-        if (
-            opened := await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
-        ) is not None:
+        opened = await self._generations.roll_if_due(max_age=policy.max_age, max_ids=policy.max_ids)
+        if opened is not None:
             GENERATIONS.inc()
             _log.info(Log.GENERATION_OPENED, generation=opened)
-        await self._generations.build_filters()
-        await self._generations.load_filters()
-        for gen in await self._generations.drop_expired(policy.horizon):
+
+    async def _drop(self) -> None:
+        for gen in await self._generations.drop_expired(self._policy.horizon):
             _log.info(Log.GENERATION_DROPPED, generation=gen)
 
     def health(self) -> Health:

@@ -28,7 +28,7 @@ from tidemill.commands.retry import BatchRetries
 from tidemill.commands.validation import IncomingCommand, Validator
 from tidemill.commands.version_wait import Waits
 from tidemill.commands.workers import Turn, Workers
-from tidemill.domain.errors import Fenced, Unreadable
+from tidemill.domain.errors import Fenced, TransientError, Unreadable
 from tidemill.domain.lane import InboundRecord, lane_spans
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import ParkingCode
@@ -267,8 +267,12 @@ class Intake:
         except Fenced as fenced:
             return BatchResult(fenced=fenced.lanes)
         held = await self._waits.hold_back(claims, arrivals)
-        with BATCH_SECONDS.labels(self._aggregate).time():
-            result = await self._writer.apply(claims, held.arrivals)
+        try:
+            with BATCH_SECONDS.labels(self._aggregate).time():
+                result = await self._writer.apply(claims, held.arrivals)
+        except TransientError:
+            await self._forget_attempts(batch_input.queues[0])
+            raise
         result.waits, result.fenced = held.waits, result.fenced | held.fenced
         for lane_id, finding in result.halted.items():
             await self._store.halt(claims[lane_id], *finding)
@@ -287,6 +291,17 @@ class Intake:
             return None
         reason = f"the process ended {queue.attempts - 1} times while it worked on this record alone"
         return [IncomingCommand(lane_id, record, disposition=Unreadable(ParkingCode.CRASHED, reason))]
+
+    async def _forget_attempts(self, queue: LaneQueue) -> None:
+        """Begin to count anew: an attempt that failed with its server has ended no process, whoever ends it later.
+
+        Else a probe that kills this process while the disk is full would have the record parked.
+        """
+        if not queue.isolated:
+            return
+        with contextlib.suppress(TransientError):
+            await self._store.forget_attempts(queue.claim)
+            queue.tried_offset = None
 
     def _after(self, batch_input: BatchInput, result: BatchResult) -> None:
         for outcome, count in result.counts.items():

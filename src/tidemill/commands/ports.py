@@ -312,6 +312,10 @@ class CommandStore(Protocol):
         """Count, durably and before the attempt, that the record at `offset` is tried alone; return the count."""
         ...
 
+    async def forget_attempts(self, claim: Claim) -> None:
+        """Let the next attempt on a record of the lane be the first one, unless the claim was lost meanwhile."""
+        ...
+
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         """Start or continue a wait before a command, durably; `at_most` in all.
 
@@ -381,11 +385,11 @@ class Generations(Protocol):
     """The generations of the log, for their cleaner. Every call may raise `TransientError`."""
 
     async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
-        """Open the next generation if the open one is old or full; return its number if it did."""
+        """Open the next generation if the open one is not empty, and old or full of new ids; return its number."""
         ...
 
     async def build_filters(self) -> list[int]:
-        """Build the filters of closed generations that have none; return their numbers."""
+        """Build the missing filters of closed generations, each in spite of the others; return their numbers."""
         ...
 
     async def load_filters(self) -> None:

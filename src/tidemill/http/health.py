@@ -22,6 +22,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.http.guarded_protocol import GuardedProtocol
 from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -165,8 +166,12 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def serving(report: Report, host: str, port: int) -> AsyncIterator[str]:
+async def serving(
+    report: Report, host: str, port: int, protocol: type[GuardedProtocol] = GuardedProtocol
+) -> AsyncIterator[str]:
     """Answer `/health` (200 or 503, JSON) and `/metrics` while the block runs; yields the address.
+
+    `protocol`: how many connections it holds, and for how long; each is for one request.
 
     Raises:
         UsageError: the port is taken, or the host is not of this machine.
@@ -174,7 +179,14 @@ async def serving(report: Report, host: str, port: int) -> AsyncIterator[str]:
     listening = _listen(host, port)
     address = "http://{}:{}".format(*listening.getsockname()[:2])
     config = uvicorn.Config(
-        _application(report), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+        _application(report),
+        http=protocol,
+        ws="none",
+        headers=[("connection", "close")],
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
     )
     server = _Server(config)
     answering = asyncio.create_task(server.serve(sockets=[listening]), name="http")

@@ -10,7 +10,6 @@ from typing import Final
 
 from tidemill.domain.errors import TransientError
 from tidemill.outbox.ports import OutboxGenerations
-from tidemill.runtime.clock import Clock
 from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -28,14 +27,12 @@ class OutboxCleaner(Periodic):
     def __init__(
         self,
         generations: OutboxGenerations,
-        clock: Clock,
         *,
         keep: timedelta = KEEP,
         every_s: float = EVERY_S,
     ) -> None:
         super().__init__(every_s=every_s)
         self._generations = generations
-        self._clock = clock
         self._keep = keep
 
     async def look(self) -> None:
@@ -51,7 +48,7 @@ class OutboxCleaner(Periodic):
         """Drop what may be dropped; return those generations. Raises `TransientError`."""
         await self._generations.note_sent()
         removed = []
-        for generation in await self._generations.droppable(self._clock.now(), self._keep):
+        for generation in await self._generations.droppable(self._keep):
             await self._generations.drop(generation)
             removed.append(generation)
             _log.info(Log.GENERATION_DROPPED, generation=generation, part="outbox")

@@ -145,7 +145,11 @@ class LaneRelays:
     def health(self) -> Health:
         """Return how many lanes are in which state; not well while one of them keeps failing."""
         states = Counter(relay.state.value for relay in self._relays.values())
-        failing = [relay.lane_id for relay in self._relays.values() if relay.failures > 1]
+        failing = [
+            relay.lane_id
+            for relay in self._relays.values()
+            if relay.failures > 1 and relay.state is not RelayState.ENDED  # its lane is another process's now
+        ]
         return Health(ok=not failing, detail={"lanes": dict(states), "failing": failing})
 
     def states(self) -> dict[int, tuple[RelayState, Published]]:
@@ -177,19 +181,23 @@ class LaneRelays:
         stopping = [self._relays[lane_id] for lane_id in lanes if lane_id in self._relays]
         if not stopping:
             return
-        ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
-        if not all(ended):
-            left = [
-                relay.claim.lane for relay, has_ended in zip(stopping, ended, strict=True) if not has_ended
-            ]
-            _log.warning(Log.DRAIN_CUT_OFF, lanes=lane_spans(left))
-        await self._tolerantly("hints", lambda: self._mark_of(stopping))
-        for relay in stopping:
-            del self._relays[relay.lane_id]
-            self._marked.pop(relay.lane_id, None)
-            self._hints.pop(relay.lane_id, None)
-        if not self._relays:
-            self._show_backlog([], {})
+        try:
+            ended = await asyncio.gather(*(relay.stop(self._settings.stop_within_s) for relay in stopping))
+            if not all(ended):
+                left = [
+                    relay.claim.lane
+                    for relay, has_ended in zip(stopping, ended, strict=True)
+                    if not has_ended
+                ]
+                _log.warning(Log.DRAIN_CUT_OFF, lanes=lane_spans(left))
+            await self._tolerantly("hints", lambda: self._mark_of(stopping))
+        finally:  # a revocation has a deadline: what it cuts off must not go on failing here
+            for relay in stopping:
+                del self._relays[relay.lane_id]
+                self._marked.pop(relay.lane_id, None)
+                self._hints.pop(relay.lane_id, None)
+            if not self._relays:
+                self._show_backlog([], {})
 
     async def _polling(self) -> None:
         """Look for rows that were not announced; often while there are some, else once a second."""

@@ -172,8 +172,11 @@ class OutboxGenerations(Protocol):
         """Write down the time for every closed generation all of whose rows are now known to be published."""
         ...
 
-    async def droppable(self, now: datetime, keep: timedelta) -> list[int]:
-        """Return the generations that were seen to be published at least `keep` before `now`, oldest first."""
+    async def droppable(self, keep: timedelta) -> list[int]:
+        """Return the generations that were seen to be published at least `keep` ago, oldest first.
+
+        By the clock that wrote down when: a process whose own clock is ahead drops nothing too early.
+        """
         ...
 
     async def drop(self, generation: int) -> None:

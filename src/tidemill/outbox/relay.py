@@ -99,10 +99,12 @@ class LaneRelay:
     async def stop(self, within_s: float) -> bool:
         """End it; a publication in flight has `within_s` seconds to be acknowledged. Return whether it has ended."""
         self._stopping = True
-        if self._sending is not None and self._sending.publishing:
-            self._sending.finish()
-            await asyncio.wait({self._task}, timeout=within_s)
-        self._task.cancel()
+        try:
+            if self._sending is not None and self._sending.publishing:
+                self._sending.finish()
+                await asyncio.wait({self._task}, timeout=within_s)
+        finally:  # also if the caller's time is over
+            self._task.cancel()
         _, left = await asyncio.wait({self._task}, timeout=CLOSE_WITHIN_S)
         return not left
 

@@ -14,10 +14,12 @@ import pytest
 from tests.support.engine.commands import Harness, base, create_lanes
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.domain.errors import Unavailable
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
-from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet, GenerationStore
+from tidemill.storage.commands.generations import _SQL, ClosedGenerations, ClosedSet, GenerationStore
+from tidemill.storage.commands.unit_of_work import BatchTransaction
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=2))
@@ -157,3 +159,62 @@ async def test_building_a_filter_leaves_the_event_loop_free(
     await world.roll()
     assert await world.generations.build_filters() == [1]
     assert seen == [True]
+
+
+async def test_all_generations_are_asked_by_one_statement(world: World) -> None:
+    """Else a batch makes a round trip for each, and these become more with the horizon."""
+    known = []
+    for _ in range(3):
+        known.append(await world.write())
+        await world.roll()
+    known.append(await world.write())
+    statements: list[str] = []
+    async with world.pool.acquire() as connection, connection.transaction():
+        batch = BatchTransaction(connection, world.closed)
+        await batch.lock(list(world.writer.claims.values()))
+        with connection.query_logger(lambda query: statements.append(query.query)):
+            found = await batch.find([*UNKNOWN_IDS, *known], open_too=True)
+            assert await batch.find([], open_too=True) == {}
+    assert found.keys() == set(known)
+    assert len(statements) == 1
+
+
+async def test_reading_all_ids_is_given_more_time_than_other_statements(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cold or throttled disk must not keep a filter from ever being built."""
+    seen: list[bytes] = []
+    allowed = "current_setting('statement_timeout')"
+    asking = {"packed_ids": f"select convert_to({allowed}, 'UTF8') as packed where $1::int > 0"}
+    monkeypatch.setattr("tidemill.storage.commands.generations._SQL", {**_SQL, **asking})
+
+    def build(_: int, packed: list[bytes]) -> bytes:
+        seen.extend(packed)
+        return bytes(32)
+
+    monkeypatch.setattr("tidemill.storage.commands.generations._filter_bytes", build)
+    await world.write()
+    await world.roll()
+    assert await world.generations.build_filters() == [1]
+    assert seen == [b"5min"]
+    assert {await world.pool.fetchval(f"select {allowed}") for _ in range(4)} == {"30s"}
+
+
+async def test_a_filter_that_cannot_be_built_keeps_no_other_from_being_built(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def build(ids: int, _: object) -> bytes:
+        if ids == 1:
+            raise Unavailable("database", "canceling statement due to statement timeout")
+        return bytes(32)
+
+    monkeypatch.setattr("tidemill.storage.commands.generations._filter_bytes", build)
+    await world.write()
+    await world.roll()
+    for _ in range(2):
+        await world.write()
+    await world.roll()
+    with pytest.raises(Unavailable, match="statement timeout"):
+        await world.generations.build_filters()
+    rows = await world.pool.fetch("select gen from tm.generation where filter is not null")
+    assert [row["gen"] for row in rows] == [2]

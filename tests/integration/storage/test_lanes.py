@@ -6,6 +6,7 @@ from uuid import UUID
 
 import pytest
 
+from tests.support.waiting import eventually
 from tidemill.admin.lane_results import Reconciled, Seen, TopicsEnd
 from tidemill.admin.rows import LaneState
 from tidemill.domain.errors import ContractError, UsageError
@@ -312,3 +313,38 @@ async def test_nothing_is_decided_about_a_lane_that_changed_meanwhile(
             await decide(before)
     assert await state_of(pool) == state, "it is still halted, and nothing was decided"
     await decide(await seen(pool))
+
+
+LOCK_WAITS = """
+select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()
+"""
+
+
+async def test_a_verb_a_batch_and_a_roll_do_not_wait_for_each_other_in_a_circle(
+    pool: Pool, lanes: LaneDatabase, lane_id: int
+) -> None:
+    """The batch has the lane and wants the log, the roll has the log and wants the generation's row."""
+
+    async def waiting(count: int) -> None:
+        async def are_waiting() -> bool:
+            return int(await pool.fetchval(LOCK_WAITS)) == count
+
+        await eventually(are_waiting, what=f"{count} that wait for a lock")
+
+    async with pool.acquire() as batch, pool.acquire() as roll:
+        batching, rolling = batch.transaction(), roll.transaction()
+        await batching.start()
+        await batch.execute("select from tm.lane where lane = $1 for update", lane_id)
+        await rolling.start()
+        await roll.execute("lock table tm.log_1 in share mode")
+        verb = asyncio.create_task(lanes.resume(lane_id))
+        await waiting(1)
+        writing = asyncio.create_task(
+            batch.execute("update tm.log set digest = digest where lane = $1", lane_id)
+        )
+        await waiting(2)
+        await roll.execute("call tm.roll_generation(1, 2)")
+        await rolling.commit()
+        await writing
+        await batching.commit()
+        await verb

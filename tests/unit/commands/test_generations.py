@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from uuid import uuid4
 
 import numpy as np
+import pytest
 
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
@@ -65,10 +66,25 @@ async def test_a_roll_that_another_process_did_first_and_a_database_that_is_away
     generations = scripted(GenerationClosed("by another"), Unavailable("database", "away"))
     kept = keeper(generations)
     running = asyncio.create_task(kept.run())
-    await eventually(lambda: generations.asked["build_filters"] > 0, what="a roll")
+    await eventually(
+        lambda: generations.asked["roll_if_due"] > 2, what="a look that nothing is in the way of"
+    )
     await kept.stop()
     await asyncio.wait_for(running, HANGING_S)
     assert kept.health().ok
+
+
+async def test_a_filter_that_cannot_be_built_keeps_nothing_that_has_expired() -> None:
+    """Log, ledger and the look-ups without a filter would grow until somebody looks."""
+    ticks = Harness(STREAM, MemoryCommandStore(STREAM))
+    await ticks.claim()
+    generations = MemoryGenerations(ticks.store)  # type: ignore[arg-type]  # it is that fake
+    generations.build_faults.append(Unavailable("database", "canceling statement due to statement timeout"))
+    kept = GenerationRoller(generations, GenerationPolicy(horizon=timedelta(0), max_ids=1))
+    await ticks.send(tick())
+    with pytest.raises(Unavailable, match="statement timeout"):
+        await kept.keep()
+    assert ticks.store.tables.log.keys() == {2}, "rolled, and dropped"  # type: ignore[attr-defined]
 
 
 async def test_its_health_says_what_is_in_the_way() -> None:

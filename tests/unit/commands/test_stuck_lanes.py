@@ -14,7 +14,7 @@ from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually
 from tidemill.commands import lane_lifecycle
 from tidemill.commands.intake import Intake
-from tidemill.domain.errors import DataError
+from tidemill.domain.errors import DataError, Unavailable
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 
@@ -188,6 +188,28 @@ async def test_an_isolated_record_whose_lane_was_claimed_meanwhile_is_not_tried(
     ]
     assert world.logged() == [(b"a", None)]
     assert others == []
+
+
+async def test_a_process_that_is_killed_while_the_database_is_in_trouble_blames_no_record(
+    world: World,
+) -> None:
+    """A probe that kills it three times during a lock or on a full disk would else have the record parked."""
+    world.send(KEYS[0])
+    held = world.store.lanes[1]
+    held.claimed_offset, held.claims_without_progress, held.attempt = 0, 4, (0, 1)
+    real, attempts = world.store.unit_of_work, list[tuple[int, int]]()
+
+    def refusing() -> Any:
+        attempts.append(held.attempt)
+        if len(attempts) < 4:
+            raise Unavailable("database", "the disk is full")
+        return real()
+
+    world.store.unit_of_work = refusing  # type: ignore[method-assign]
+    async with world.running():
+        await world.until_logged(1)
+    assert attempts[:4] == [(0, 2), (0, 1), (0, 1), (0, 1)], "what failed with its server is not counted"
+    assert world.logged() == [(b"a", None)]
 
 
 async def test_a_stop_ends_the_wait_for_a_database_that_never_answered(world: World) -> None:

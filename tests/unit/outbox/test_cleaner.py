@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from tests.fakes.outbox import MemoryOutbox
 from tests.support.engine.outbox import Scribe, lane_of
@@ -12,19 +12,6 @@ from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.ports import Published
 
 LANE = lane_of()
-
-
-class Hands:
-    """A clock set by hand, the database's own among them."""
-
-    def __init__(self, outbox: MemoryOutbox) -> None:
-        self.outbox = outbox
-
-    def now(self) -> datetime:
-        return self.outbox.now
-
-    def monotonic_s(self) -> float:
-        return 0.0
 
 
 def two_generations() -> MemoryOutbox:
@@ -37,7 +24,7 @@ def two_generations() -> MemoryOutbox:
 
 async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
     outbox = two_generations()
-    cleaner = OutboxCleaner(outbox, Hands(outbox))
+    cleaner = OutboxCleaner(outbox)
     outbox.hints[LANE.id] = Published(2, 2, None)
     assert await cleaner.tidy() == []
     outbox.now += timedelta(days=30)
@@ -53,7 +40,7 @@ async def test_it_waits_for_the_publication_and_then_for_three_days() -> None:
 
 async def test_the_open_generation_never_leaves() -> None:
     outbox = two_generations()
-    cleaner = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0))
+    cleaner = OutboxCleaner(outbox, keep=timedelta(0))
     outbox.hints[LANE.id] = Published(5, 5, None)
     assert await cleaner.tidy() == [1]
     outbox.now += timedelta(days=365)
@@ -63,7 +50,7 @@ async def test_the_open_generation_never_leaves() -> None:
 async def test_it_looks_again_after_a_problem_and_ends_when_asked() -> None:
     outbox = two_generations()
     outbox.hints[LANE.id] = Published(5, 5, None)
-    cleaner = OutboxCleaner(outbox, Hands(outbox), keep=timedelta(0), every_s=0.001)
+    cleaner = OutboxCleaner(outbox, keep=timedelta(0), every_s=0.001)
     outbox.away = True
     await cleaner.start()
     running = asyncio.create_task(cleaner.run())

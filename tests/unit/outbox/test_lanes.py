@@ -12,9 +12,10 @@ import pytest
 
 from tests.support.engine.outbox import Scribe, lane_of
 from tests.support.engine.relays import LANE, World
-from tests.support.waiting import eventually, next_turn
+from tests.support.waiting import HANGING_S, eventually, next_turn
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.outbox.ports import ForeignTail, Published
+from tidemill.outbox.relay import RelayState
 from tidemill.runtime.telemetry.metrics import REGISTRY
 
 
@@ -127,6 +128,34 @@ async def test_the_backlog_is_shown() -> None:
         await eventually(lambda: shown() == 7, what="the backlog")
         world.topics.gate.set()
         await eventually(lambda: shown() == 0, what="no backlog")
+
+
+async def test_a_release_that_is_cut_off_leaves_no_relay_behind() -> None:
+    """A revocation has a deadline; a relay that ended failing and stayed would keep the process ill for good."""
+    async with running(World(stop_within_s=HANGING_S)) as world:
+        world.topics.gate.clear()
+        world.outbox.store(Scribe(LANE).applied(3).batch())
+        await world.take(LANE)
+        (relay,) = world.relays._relays.values()
+        await eventually(lambda: relay._sending is not None and relay._sending.publishing, what="sending")
+        relay.failures = 5
+        assert not world.relays.health().ok
+        releasing = asyncio.create_task(world.relays.drop([LANE.id]))
+        await eventually(lambda: relay._stopping, what="the release has begun")
+        releasing.cancel()
+        await asyncio.wait({releasing})
+        assert world.relays.health().ok
+        assert world.relays.states() == {}
+        await asyncio.wait({relay._task})
+        assert relay.state is RelayState.ENDED
+
+
+async def test_a_relay_that_another_process_fenced_does_not_make_this_one_ill() -> None:
+    async with running(World()) as world:
+        await world.take(LANE)
+        (relay,) = world.relays._relays.values()
+        relay.failures, relay.state = 5, RelayState.ENDED
+        assert world.relays.health().ok
 
 
 @pytest.mark.parametrize("seed", range(30))

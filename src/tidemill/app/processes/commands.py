@@ -143,7 +143,7 @@ def _cleaners(common: Shared) -> list[Job]:
     outbox = OutboxDatabase(common.relay_pool)
     return [
         Job("generations", lambda: GenerationRoller(generations, policy)),
-        Job("outbox generations", lambda: OutboxCleaner(outbox, SystemClock())),
+        Job("outbox generations", lambda: OutboxCleaner(outbox)),
         Job("lag", partial(lag_watch, common.deployment.catalog, common.relay_pool, common.kafka)),
     ]
 

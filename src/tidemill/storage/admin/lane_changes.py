@@ -36,7 +36,7 @@ class LaneDatabase:
     async def create(self, aggregate: str, topics: StreamTopics, first_offsets: Mapping[int, int]) -> int:
         partitions = len(first_offsets)
         async with connection(self._pool) as borrowed, borrowed.transaction():
-            gen = await borrowed.fetchval(_SQL["hold_generation"])
+            gen = await _hold_generation(borrowed)
             names = (topics.commands, topics.events, topics.outcomes, topics.dead_letters)
             if there := await borrowed.fetch(_SQL["lanes_created"], aggregate):
                 _demand_same(aggregate, partitions, names, there)
@@ -130,10 +130,16 @@ class LaneDatabase:
     async def _locked(self, lane_id: int) -> AsyncIterator[tuple[Connection, int]]:
         """Hold the lane and the open generation, which is given."""
         async with connection(self._pool) as borrowed, borrowed.transaction():
-            gen = await borrowed.fetchval(_SQL["hold_generation"])
             if await borrowed.fetchval(_SQL["lock_lane"], lane_id) is None:
                 raise UsageError(f"lane {lane_id} does not exist", code=ErrorCode.UNKNOWN_LANE, lane=lane_id)
-            yield borrowed, gen
+            yield borrowed, await _hold_generation(borrowed)
+
+
+async def _hold_generation(borrowed: Connection) -> int:
+    """Keep the log from rolling until the transaction ends; return its open generation."""
+    await borrowed.execute(_SQL["hold_log"])
+    gen: int = await borrowed.fetchval(_SQL["hold_generation"])
+    return gen
 
 
 def _demand_same(

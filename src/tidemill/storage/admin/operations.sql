@@ -138,6 +138,10 @@ from tm.outbox group by lane, gen
 -- name: parked_by_lane
 select lane, count(*) as records from tm.parked group by lane
 
+-- name: hold_log
+-- Before the generation, as a roll does, and after the lane, as a batch does: so the three never wait in a circle.
+lock table tm.log in row exclusive mode
+
 -- name: hold_generation
 -- Locks out rolls of the log while a row is written to the open generation, and other operators' changes.
 select gen from tm.generation where closed_at is null for update

@@ -127,6 +127,10 @@ class CommandDatabase:
         async with connection(self._pool.questions) as borrowed:
             await borrowed.execute(_SQL["halt_lane"], claim.lane.id, claim.epoch, code, detail)
 
+    async def forget_attempts(self, claim: Claim) -> None:
+        async with connection(self._pool.questions) as borrowed:
+            await borrowed.execute(_SQL["clear_attempts"], claim.lane.id, claim.epoch)
+
     async def wait(self, claim: Claim, newer: Newer, at_most: timedelta) -> Wait:
         lane_id = claim.lane.id
         async with connection(self._pool.questions) as borrowed, borrowed.transaction():
@@ -137,7 +141,7 @@ class CommandDatabase:
             wait = next_wait(before, newer, row["now"], at_most)
             if wait != before:
                 await borrowed.execute(_SQL["keep_wait"], lane_id, *wait.newer, *wait[1:])
-            await borrowed.execute(_SQL["clear_attempts"], lane_id)
+            await borrowed.execute(_SQL["clear_attempts"], lane_id, claim.epoch)
             return wait
 
     async def waiting(self, lanes: Sequence[int]) -> frozenset[int]:

@@ -34,11 +34,15 @@ select array(
 select $1::text::regclass::oid,
        array(select a.atttypid from pg_attribute a where a.attrelid = $1::text::regclass and a.attnum > 0 order by a.attnum)
 
--- name: find_in_generation
+-- name: find_ids
+-- All generations at once: a statement for each would be as many round trips as there are days in the horizon, or more.
+-- The inner query stays one, so that each row looks into the index of its own generation's part and into no other.
 select l.command_id, l.digest, l.outcome, l.code, l.detail, origin.aggregate || '/' || origin.partition as lane,
-       l.position, l.sequence, coalesce(l.rows, (l.events > 0)::int) as rows
-from unnest($1::uuid[]) as wanted (command_id)
-join tm.log l on l.command_id = wanted.command_id and l.gen = $2
+       l.position, l.sequence, l.rows
+from unnest($1::uuid[], $2::int[]) as wanted (command_id, gen)
+cross join lateral (
+  select command_id, digest, outcome, code, detail, lane, position, sequence, coalesce(rows, (events > 0)::int) as rows
+  from tm.log where log.command_id = wanted.command_id and log.gen = wanted.gen offset 0) as l
 join tm.lane origin on origin.lane = l.lane
 
 -- name: closed_ranges
@@ -108,7 +112,7 @@ set record_offset = excluded.record_offset, schema = excluded.schema, type = exc
 select lane from tm.waiting where lane = any($1::smallint[]) and over_at is null and until > clock_timestamp()
 
 -- name: clear_attempts
-update tm.lane set trials = 0, trial_offset = null where lane = $1 and trials > 0
+update tm.lane set trials = 0, trial_offset = null where lane = $1 and epoch = $2 and trials > 0
 
 -- name: closed_generations
 select gen, closed_at, filter is not null as filtered from tm.generation where closed_at is not null order by gen
@@ -118,8 +122,11 @@ select filter from tm.generation where gen = $1 and closed_at = $2
 
 -- name: open_generation_age
 select g.gen, clock_timestamp() - g.opened_at as age,
-       coalesce((select sum(applied + rejected) from tm.batch b where b.gen = g.gen), 0)::bigint as ids
-from tm.generation g where closed_at is null
+       coalesce(ledger.ids, 0)::bigint as ids, coalesce(ledger.records, 0)::bigint as records
+from tm.generation g cross join lateral (
+  select sum(applied + rejected) as ids, sum(applied + rejected + duplicate + parked) as records
+  from tm.batch b where b.gen = g.gen) as ledger
+where closed_at is null
 
 -- name: prepare_generation
 call tm.prepare_generation($1::int)
@@ -129,6 +136,10 @@ call tm.roll_generation($1::int, $2::int)
 
 -- name: generations_without_filter
 select gen from tm.generation where closed_at is not null and filter is null order by gen
+
+-- name: allow_time
+-- For the rest of the transaction, in milliseconds.
+select set_config('statement_timeout', $1, true)
 
 -- name: count_ids
 select count(command_id) from tm.log where gen = $1

@@ -14,6 +14,7 @@ from typing import Final
 
 import asyncpg
 
+from tidemill.domain.errors import TransientError
 from tidemill.storage.commands.id_filter import IdFilter, hashes, pack
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
@@ -22,6 +23,9 @@ _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
 _AGREED: Final = timedelta(hours=6)
 """How long the log must have been written to after the horizon of a generation before that is dropped."""
+
+_READ_IDS_S: Final = 300
+"""How long reading all ids of a generation may take, instead of the session's time for a statement."""
 
 
 class _Closed:
@@ -112,7 +116,7 @@ class GenerationStore:
             row = await borrowed.fetchrow(_SQL["open_generation_age"])
             assert row is not None, "migrations open the first generation"
             # one that was opened in the future, by a wrong clock, would else stay open until then
-            if row["ids"] == 0 or (abs(row["age"]) < max_age and row["ids"] < max_ids):
+            if row["records"] == 0 or (abs(row["age"]) < max_age and row["ids"] < max_ids):
                 return None
             following: int = row["gen"] + 1
             await borrowed.execute(_SQL["prepare_generation"], following)
@@ -123,14 +127,20 @@ class GenerationStore:
     async def build_filters(self) -> list[int]:
         async with connection(self._pool) as borrowed:
             gens = [row["gen"] for row in await borrowed.fetch(_SQL["generations_without_filter"])]
-            for gen in gens:
-                await self._build(borrowed, gen)
-            return gens
+        failures: list[TransientError] = []
+        for gen in gens:
+            try:
+                async with connection(self._pool) as borrowed:
+                    await self._build(borrowed, gen)
+            except TransientError as failure:
+                failures.append(failure)
+        if failures:
+            raise failures[0]
+        return gens
 
     async def _build(self, borrowed: Connection, gen: int) -> None:
-        ids = await borrowed.fetchval(_SQL["count_ids"], gen)
-        packed = await borrowed.fetch(_SQL["packed_ids"], gen, timeout=300)
-        built = await asyncio.to_thread(_filter_bytes, ids, [row["packed"] for row in packed])
+        ids, packed = await _ids_of(borrowed, gen)
+        built = await asyncio.to_thread(_filter_bytes, ids, packed)
         await borrowed.execute(_SQL["keep_filter"], gen, built, ids)
 
     async def load_filters(self) -> None:
@@ -146,6 +156,15 @@ class GenerationStore:
                 for part in ("log", "batch"):
                     await borrowed.execute(_SQL["drop_generation"], gen, part)
             return gens
+
+
+async def _ids_of(borrowed: Connection, gen: int) -> tuple[int, list[bytes]]:
+    """Return how many ids a generation has, and these, packed. From a cold disk that takes longer than a batch may."""
+    async with borrowed.transaction():
+        await borrowed.execute(_SQL["allow_time"], str(_READ_IDS_S * 1000))
+        ids = await borrowed.fetchval(_SQL["count_ids"], gen, timeout=_READ_IDS_S)
+        packed = await borrowed.fetch(_SQL["packed_ids"], gen, timeout=_READ_IDS_S)
+    return ids, [row["packed"] for row in packed]
 
 
 def _filter_bytes(ids: int, packed: Sequence[bytes]) -> bytes:

@@ -82,12 +82,13 @@ class BatchTransaction:
         wanted = dict(self._closed.candidates(ids))
         if open_too:
             wanted[self._gen] = ids
-        found: dict[str, LoggedCommand] = {}
-        for gen, some in wanted.items():
-            if some:
-                rows = await self._borrowed.fetch(_SQL["find_in_generation"], sorted(some), gen)
-                found.update((str(row["command_id"]), _logged(row)) for row in rows)
-        return found
+        # sorted: neighbours in the index
+        places = sorted((gen, command_id) for gen, some in wanted.items() for command_id in some)
+        if not places:
+            return {}
+        gens, candidates = zip(*places, strict=True)
+        rows = await self._borrowed.fetch(_SQL["find_ids"], candidates, gens)
+        return {str(row["command_id"]): _logged(row) for row in rows}
 
     async def append(
         self, table: TableShape, columns: Sequence[str], rows: Sequence[tuple[Any, ...]]

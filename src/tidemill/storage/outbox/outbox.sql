@@ -95,7 +95,7 @@ where g.closed_at is not null and g.outbox_sent_at is null and not exists (
 
 -- name: droppable_generations
 select gen from tm.generation
-where outbox_sent_at <= $1::timestamptz - $2::interval and to_regclass(format('tm.outbox_%s', gen)) is not null
+where outbox_sent_at <= clock_timestamp() - $1::interval and to_regclass(format('tm.outbox_%s', gen)) is not null
 order by gen
 
 -- name: drop_outbox_generation

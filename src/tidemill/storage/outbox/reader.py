@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -82,8 +82,8 @@ class OutboxDatabase:
     async def note_sent(self) -> None:
         await self._fetch("note_sent")
 
-    async def droppable(self, now: datetime, keep: timedelta) -> list[int]:
-        return [row["gen"] for row in await self._fetch("droppable_generations", now, keep)]
+    async def droppable(self, keep: timedelta) -> list[int]:
+        return [row["gen"] for row in await self._fetch("droppable_generations", keep)]
 
     async def drop(self, generation: int) -> None:
         await self._fetch("drop_outbox_generation", generation)

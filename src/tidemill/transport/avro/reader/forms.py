@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any, Final, Protocol
 
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
 from fastavro.schema import SchemaParseException, UnknownType
 
 from tidemill.catalog.avro import Array, AvroType, Field, Map, Primitive, Record, Union
@@ -21,6 +22,7 @@ from tidemill.commands.ports import Decoded
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
 from tidemill.transport.avro.reader.newer import NotWhole, loss_of
+from tidemill.transport.avro.reader.scalars import Malformed
 from tidemill.transport.avro.reader.strict import message_reader, reader_of
 
 _NO_SCHEMA: Final = (SchemaParseException, UnknownType, ValueError, TypeError, LookupError, AttributeError)
@@ -102,10 +104,20 @@ class Resolution:
         self._loss = loss_of(writer=writer.record, reader=form.schema.record) if whole else None
 
     def read(self, value: bytes, at: int) -> Decoded:
-        return self._form.read(self._form.write(self._resolve(value, at)), 0)
+        return self._form.read(self._rewritten(value, at), 0)
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
-        return self._form.read_fields(self._form.write(self._resolve(value, at)), 0)
+        return self._form.read_fields(self._rewritten(value, at), 0)
+
+    def _rewritten(self, value: bytes, at: int) -> bytes:
+        """Return the body as the reader's schema writes it.
+
+        Should fastavro ever refuse a pair of schemas in which we see no obstacle, only the record is unreadable.
+        """
+        try:
+            return self._form.write(self._resolve(value, at))
+        except (SchemaResolutionError, TypeError) as refused:
+            raise Malformed(f"the schema that wrote it cannot be read as {self.name}: {refused}") from refused
 
     def _resolve(self, value: bytes, at: int) -> Mapping[str, Any]:
         written, _ = self._read(value, at)  # fastavro resolves, but checks little

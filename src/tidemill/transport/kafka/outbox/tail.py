@@ -236,9 +236,13 @@ class TailReader:
             return record
 
     async def hidden(self, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
-        """Return the partitions that hide something after their last stable offset. Raises `Unavailable`."""
+        """Return the partitions that hide something after their last stable offset. Raises `Unavailable`.
+
+        One without a leader is left out: nobody can tell what it hides, and it keeps no other from being looked at.
+        """
         async with self._asking() as (consumer, watermarks):
-            found, _ = await hidden_in(consumer, watermarks, partitions)
+            led = set(partitions) - await leaderless(consumer, partitions)
+            found, _ = await hidden_in(consumer, watermarks, led) if led else (set[TopicPartition](), {})
             return found
 
     async def ends(self, partitions: Collection[TopicPartition]) -> dict[TopicPartition, int]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fastavro import parse_schema, schemaless_reader, schemaless_writer
+from fastavro.read import SchemaResolutionError
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +19,7 @@ from tidemill.catalog.compatibility import obstacles
 from tidemill.catalog.schemas import Schema
 from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
+from tidemill.transport.avro.reader import forms
 from tidemill.transport.avro.reader.forms import Form, Resolution, trailing_defaults
 from tidemill.transport.avro.reader.strict import FAULTS, reader_of
 
@@ -118,6 +120,21 @@ def test_an_older_version_is_given_the_defaults_that_it_lacks(kind: Any, default
     form = Form(Schema.of(json.dumps(document)), base=0)
     decoded = Resolution(schema("long"), form).read(Form(schema("long"), base=0).write({"f0": 7}), 0)
     assert decoded.fields == {"f0": 7, "x": value}
+
+
+@pytest.mark.parametrize("refused", [SchemaResolutionError("Schema mismatch"), TypeError("must be string")])
+def test_a_pair_of_schemas_that_fastavro_refuses_makes_the_record_unreadable(
+    refused: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is among the faults of bytes: one record would restart the service for ever."""
+
+    def refuse(*_: object) -> None:
+        raise refused
+
+    monkeypatch.setattr(forms, "schemaless_reader", refuse)
+    body = Form(schema("int"), base=0).write({"f0": 7})
+    with pytest.raises(FAULTS, match="cannot be read as R"):
+        Resolution(schema("int"), Form(schema("long"), base=0)).read(body, 0)
 
 
 def test_a_record_inside_is_given_the_defaults_that_it_lacks() -> None:

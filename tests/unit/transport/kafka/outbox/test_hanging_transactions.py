@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -11,6 +12,9 @@ from aiokafka import TopicPartition
 
 from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
+from tidemill.transport.kafka.client.client import KafkaConnection
+from tidemill.transport.kafka.client.lookup import Lookup
+from tidemill.transport.kafka.outbox import tail
 from tidemill.transport.kafka.outbox.hanging_transactions import HangingWatch
 
 QUIET = TopicPartition("quiet", 0)
@@ -142,6 +146,34 @@ async def test_the_watch_ends_with_the_last_publisher() -> None:
     seen = tails.looks
     await eventually(lambda: tails.looks > seen, what="another look")
     await watch.close()
+
+
+async def test_a_partition_without_a_leader_blinds_the_watch_for_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One broker of three is gone, and a transaction hangs on another."""
+    lost = {BUSY}
+    questions: list[set[TopicPartition]] = []
+
+    @asynccontextmanager
+    async def asking(_: Lookup, doing: str) -> AsyncIterator[str]:
+        yield doing
+
+    async def leaderless(_: Any, partitions: Collection[TopicPartition]) -> set[TopicPartition]:
+        return lost.intersection(partitions)
+
+    async def hidden_in(_: Any, __: Any, partitions: Collection[TopicPartition]) -> tuple[Any, Any]:
+        questions.append(set(partitions))
+        return {QUIET}.intersection(partitions), {}
+
+    monkeypatch.setattr(Lookup, "asking", asking)
+    monkeypatch.setattr(tail, "leaderless", leaderless)
+    monkeypatch.setattr(tail, "hidden_in", hidden_in)
+    reader = tail.TailReader(KafkaConnection(bootstrap="127.0.0.1:1"))
+    assert await reader.hidden([QUIET, BUSY]) == {QUIET}
+    lost.add(QUIET)
+    assert await reader.hidden([QUIET, BUSY]) == set()
+    assert questions == [{QUIET}], "what has no leader is not asked about"
 
 
 @pytest.mark.parametrize("closings", [1, 2])

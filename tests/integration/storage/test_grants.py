@@ -1,0 +1,169 @@
+"""The service has the rights that its statements need: each statement may run, and each right is needed by one."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import asyncpg
+import pytest
+
+import tidemill
+from tidemill.commands.rows import LedgerRow, LogRow, OutboxRow, ParkedRow
+from tidemill.security.data_keys import SecretKeyRow
+from tidemill.storage.database.statements import load_statements
+from tidemill.storage.migrations.session import Driver
+
+FILES = sorted((Path(tidemill.__file__).parent / "storage").rglob("*.sql"))
+COPIED = {
+    "log": LogRow._fields,
+    "outbox": OutboxRow._fields,
+    "parked": ParkedRow._fields,
+    "batch": LedgerRow._fields,
+    "secret_key": SecretKeyRow._fields,
+}
+OF_THE_OWNER = {
+    "create_lanes",
+    "open_ledgers",
+    "open_hints",
+    "lock_rebuild",
+    "unlock_rebuild",
+    "next_incarnation",
+    "drop_other_checkpoints",
+    "shadow_definition",
+    "obstacles",
+    "hold_checkpoints",
+    "withdrawn_checkpoints",
+    "adopt_incarnation",
+    "forget_halts",
+    "note_verified",
+}
+"""Statements of `topics create` and `projections rebuild|verify`, which run under the owner's login."""
+
+GRANTS = """
+select c.oid::regclass::text as table_name, null as column_name, a.privilege_type as privilege
+from pg_class c cross join lateral aclexplode(c.relacl) a
+where c.relnamespace = 'tm'::regnamespace and a.grantee = $1::regrole and c.relkind in ('r', 'p', 'v')
+union all
+select c.oid::regclass::text, t.attname, a.privilege_type
+from pg_class c join pg_attribute t on t.attrelid = c.oid cross join lateral aclexplode(t.attacl) a
+where c.relnamespace = 'tm'::regnamespace and a.grantee = $1::regrole
+"""
+
+
+class Grant(NamedTuple):
+    table: str
+    column: str | None
+    privilege: str
+
+    @property
+    def revoke(self) -> str:
+        columns = "" if self.column is None else f" ({self.column})"
+        return f"revoke {self.privilege}{columns} on {self.table} from tidemill_service"
+
+
+def statements(*, of_retention: bool = False) -> Iterator[tuple[str, str]]:
+    """Name and text of all that the service runs on tables of `tm`, calls of procedures aside.
+
+    `of_retention`: also what the archive needs, of which the service may only run what reads.
+    """
+    for file in FILES:
+        for name, sql in load_statements(file).items():
+            is_ours = of_retention or file.parent.name != "retention"
+            if is_ours and name not in OF_THE_OWNER and "call tm." not in sql:
+                yield f"{file.stem}.{name}", sql
+    for table, fields in COPIED.items():
+        columns = ", ".join(fields)
+        yield f"copy {table}", f"insert into tm.{table} ({columns}) select {columns} from tm.{table}"
+
+
+@asynccontextmanager
+async def rolled_back(connection: Driver, *before: str) -> AsyncIterator[None]:
+    transaction = connection.transaction()
+    await transaction.start()
+    try:
+        for statement in before:
+            await connection.execute(statement)
+        yield
+    finally:
+        await transaction.rollback()
+
+
+async def is_permitted(connection: Driver, sql: str) -> bool:
+    """Tell whether the service may run a statement: its plan is begun, and ended before it does anything."""
+    async with rolled_back(connection, "set local role tidemill_service"):
+        try:
+            is_lock = re.search(r"^lock ", sql, re.MULTILINE) is not None  # there is no plan of it
+            await connection.execute(sql if is_lock else f"explain (generic_plan) {sql}")
+        except asyncpg.InsufficientPrivilegeError:
+            return False
+        return True
+
+
+@pytest.fixture
+async def connection(database: str) -> AsyncIterator[Driver]:
+    opened = await asyncpg.connect(database)
+    yield opened
+    await opened.close()
+
+
+async def grants(connection: Driver) -> list[Grant]:
+    return [Grant(*row) for row in await connection.fetch(GRANTS, "tidemill_service")]
+
+
+async def is_needed(connection: Driver, grant: Grant, candidates: Iterable[str]) -> bool:
+    async with rolled_back(connection, grant.revoke):
+        for sql in candidates:
+            if not await is_permitted(connection, sql):
+                return True
+    return False
+
+
+async def test_the_service_may_run_each_of_its_statements(connection: Driver) -> None:
+    refused = [name for name, sql in statements() if not await is_permitted(connection, sql)]
+    assert refused == []
+
+
+async def test_the_service_has_no_right_that_no_statement_needs(connection: Driver) -> None:
+    texts = [sql for _, sql in statements(of_retention=True) if await is_permitted(connection, sql)]
+    wide = []
+    for grant in await grants(connection):
+        naming = re.compile(rf"\b{re.escape(grant.table)}\b")
+        if not await is_needed(connection, grant, [sql for sql in texts if naming.search(sql)]):
+            wide.append(grant)
+    assert wide == []
+
+
+async def test_a_right_too_many_is_seen(connection: Driver) -> None:
+    sql = dict(statements())["operations.ledger_totals"]
+    assert await is_needed(connection, Grant("tm.ledger_total", None, "select"), [sql])
+    assert not await is_needed(connection, Grant("tm.ledger_total", None, "update"), [sql])
+
+
+async def test_partitions_and_later_tables_get_no_grant(connection: Driver) -> None:
+    async with rolled_back(connection, "call tm.prepare_generation(9)", "create table tm.later (a int)"):
+        named = {grant.table for grant in await grants(connection)}
+    assert not {name for name in named if re.search(r"_\d+$", name)}
+    assert "tm.later" not in named
+
+
+@pytest.mark.parametrize(
+    "forbidden",
+    [
+        "delete from tm.batch",
+        "update tm.batch set applied = 0",
+        "delete from tm.log",
+        "update tm.log set digest = 0",
+        "update tm.outbox set payload = null",
+        "delete from tm.lane",
+        "update tm.ledger_total set applied = 0",
+        "update tm.parked set value = null",
+        "delete from tm.log_1",
+        "insert into tm.generation (gen) values (9)",
+    ],
+)
+async def test_history_is_not_rewritten(connection: Driver, forbidden: str) -> None:
+    assert not await is_permitted(connection, forbidden)
