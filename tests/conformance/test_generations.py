@@ -12,7 +12,7 @@ import pytest
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.generations import MemoryGenerations
 from tests.support.engine.commands import Harness, base, create_lanes, outcomes
-from tidemill.commands.ports import Generations
+from tidemill.commands.generations import Generations
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.stream import Stream

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Protocol
 
-from tidemill.commands.ports import Generations
 from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.runtime.periodic import Periodic
 from tidemill.runtime.service import Health
@@ -14,6 +14,29 @@ from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import GENERATIONS
 
 _log = logger(__name__)
+
+
+class Generations(Protocol):
+    """The generations of the log, for their cleaner. Every call may raise `TransientError`."""
+
+    async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
+        """Open the next generation if the open one is not empty, and old or full of new ids; return its number."""
+        ...
+
+    async def build_filters(self) -> list[int]:
+        """Build the missing filters of closed generations, each in spite of the others; return their numbers."""
+        ...
+
+    async def load_filters(self) -> None:
+        """Fetch the filters that this process does not have yet."""
+        ...
+
+    async def drop_expired(self, horizon: timedelta) -> list[int]:
+        """Drop generations of log and ledger that closed before the horizon; return their numbers.
+
+        Some hours later than that, and only if the log has rolled meanwhile: a clock that jumps ahead drops nothing.
+        """
+        ...
 
 
 @dataclass(frozen=True)

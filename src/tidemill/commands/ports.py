@@ -379,26 +379,3 @@ class LaneFollower(Protocol):
     def wake(self, lanes: Sequence[int]) -> None:
         """Say that something was committed in lanes (ids)."""
         ...
-
-
-class Generations(Protocol):
-    """The generations of the log, for their cleaner. Every call may raise `TransientError`."""
-
-    async def roll_if_due(self, *, max_age: timedelta, max_ids: int) -> int | None:
-        """Open the next generation if the open one is not empty, and old or full of new ids; return its number."""
-        ...
-
-    async def build_filters(self) -> list[int]:
-        """Build the missing filters of closed generations, each in spite of the others; return their numbers."""
-        ...
-
-    async def load_filters(self) -> None:
-        """Fetch the filters that this process does not have yet."""
-        ...
-
-    async def drop_expired(self, horizon: timedelta) -> list[int]:
-        """Drop generations of log and ledger that closed before the horizon; return their numbers.
-
-        Some hours later than that, and only if the log has rolled meanwhile: a clock that jumps ahead drops nothing.
-        """
-        ...

@@ -104,7 +104,7 @@ class ClosedGenerations:
 
 
 class GenerationStore:
-    """Rolls the log, builds filters, drops what is older than the horizon. Fits `commands.ports.Generations`."""
+    """Rolls the log, builds filters, drops what is older than the horizon. Fits `commands.generations.Generations`."""
 
     def __init__(self, pool: Pool, closed: ClosedGenerations | None = None) -> None:
         """`closed`: the cache that `load_filters` fills, for the batches of this process."""
