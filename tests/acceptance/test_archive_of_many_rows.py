@@ -120,7 +120,7 @@ class Archiving:
     def places(self) -> tuple[int, int, int]:
         """Return how many rows are hot, late and in the lake, for programs that know none of our code."""
         (row,) = self.deployment.installation.fetch(COUNTED.format(self.table))
-        files = [str(path) for path in self.lake.glob(f"{self.name}/*/*/*.parquet")]
+        files = [str(path) for path in self.lake.glob(f"{self.name}/**/*.parquet")]
         with duckdb.connect() as reading:
             cold = len(reading.read_parquet(files).select("command_id").fetchall()) if files else 0
         return row["hot"], row["late"], cold
@@ -138,7 +138,7 @@ class Archiving:
         columns = f"command_id::text, extract(epoch from time)::text, {own}"
         query = f"select {columns} from public.{self.table} where time < '2010-03-01+00'"
         hot = self.deployment.installation.fetch(query)
-        files = [str(path) for path in self.lake.glob(f"{self.name}/*/*/*.parquet")]
+        files = [str(path) for path in self.lake.glob(f"{self.name}/**/*.parquet")]
         with duckdb.connect() as reading:
             reading.execute("set timezone = 'UTC'")
             cold = reading.read_parquet(files).select(f"command_id::text, epoch_us(time), {own}").fetchall()

@@ -6,6 +6,7 @@ from collections import Counter
 from functools import partial
 
 import pytest
+from confluent_kafka import KafkaException
 
 from tests.support.archive.restores import backup
 from tests.support.clients.clients import Outgoing
@@ -64,6 +65,11 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
         assert worker.stop() == 0
     deployment.client.delete(deployment.topics.commands)
     deployment.client.create(deployment.topics.commands, deployment.partitions)
+    eventually_blocking(  # a busy broker goes on taking records for the old one until it knows of the new one
+        lambda: not deployment.client.read(deployment.topics.commands),
+        what="the new topic, which is empty",
+        retry_on=(KafkaException, KeyError),
+    )
     few, many = deployment.ticks(5, 0), deployment.ticks(30, 1)
     new = deployment.send(few + many)
     if running:

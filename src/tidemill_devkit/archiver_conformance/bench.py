@@ -96,7 +96,8 @@ class Bench:
 
     def requested_again(self, requested: Sequence[Slice]) -> list[Slice]:
         """Return slices in the state of a repeated request."""
-        due = [replace(each, deadline=None) for each in requested]
+        now = self._clock.now()
+        due = [replace(each, deadline=now) for each in requested]
         return [_after(transitions.request_again(each, self._clock.now(), limits=LIMITS)) for each in due]
 
     def event(self, requested: Sequence[Slice]) -> ArchivalEvent:

@@ -301,7 +301,7 @@ def test_a_process_says_so_too_and_waits_for_somebody_to_mend_it(encrypted: Inst
             "a topic that Tidemill's principal may not describe is invisible to it",
         ),
         (("publish", "RecordMarketData", "-"), "or Tidemill's principal may not describe it"),
-        (("status",), "a right on a topic is missing: grant it to Tidemill's principal"),
+        (("status",), "or Tidemill's principal may not describe them: see `tidemill topics check`"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )

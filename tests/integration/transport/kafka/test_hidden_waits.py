@@ -61,5 +61,5 @@ async def test_the_members_of_a_group_are_named_with_what_they_hold(
 
 
 async def _held(inspector: Inspector, topic: str) -> list[tuple[str, str, list[int]]]:
-    members = await inspector.members([topic])
+    members = await inspector.members([topic, f"{topic}.nobody", f"{topic}.somebody"])
     return [(one.client_id, one.group, list(one.partitions)) for one in members if one.partitions]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import asyncio
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
+from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from tidemill.admin.rows import GroupMember
 from tidemill.transport.kafka.client.client import KafkaConnection, admin_client
@@ -23,10 +25,25 @@ async def members_of(connection: KafkaConnection, topics: Collection[str]) -> li
     try:
         async with answering("looking at consumer groups", connection.call_timeout_s):
             await start(admin)
-            answers = await admin.describe_consumer_groups(list(topics))
+            described = await asyncio.gather(*(_described(admin, topic) for topic in topics))
     finally:
         await hard_close(admin, connection.close_timeout_s)
-    return [member for answer in answers for group in answer.groups for member in _members(group)]
+    return [
+        member
+        for answers in described
+        for answer in answers
+        for group in answer.groups
+        for member in _members(group)
+    ]
+
+
+async def _described(admin: Any, group: str) -> Sequence[Any]:
+    """Ask for one group alone: of several in an answer the client reads all but the first wrongly (aiokafka 0.14)."""
+    try:
+        answers: Sequence[Any] = await admin.describe_consumer_groups([group])
+    except GroupCoordinatorNotAvailableError:
+        return ()  # nobody has joined a group of this broker yet, or its coordinator is moving
+    return answers
 
 
 def _members(group: Any) -> Iterator[GroupMember]:
