@@ -11,8 +11,7 @@ class LoggedCommand(NamedTuple):
 
     `lane`: its name. `rows`: how many rows it affected.
 
-    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID`
-    object costs more than it helps.
+    Ids are canonical UUID texts here and below: the driver takes text, and a `UUID` object costs more than it helps.
     """
 
     command_id: str

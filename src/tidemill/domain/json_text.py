@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NoReturn
 
 from pydantic_core import from_json
@@ -91,12 +92,15 @@ def _parsed(text: str) -> Any:
 
 def _object(members: list[tuple[str, Any]]) -> dict[str, Any]:
     """Refuse a key that comes twice: readers differ in which one they use, and the database checks all of them."""
-    found = dict(members)
-    if len(found) < len(members):
-        keys = [key for key, _ in members]
-        twice = next(key for key in found if keys.count(key) > 1)
+    if (twice := key_given_twice(members)) is not None:
         raise _Unfit(f"has a key twice: {twice[:40]!r}")
-    return found
+    return dict(members)
+
+
+def key_given_twice(members: Sequence[tuple[str, Any]]) -> str | None:
+    """Return the first key of an object that comes again, None if each comes once."""
+    counts = Counter(key for key, _ in members) if len(dict(members)) < len(members) else Counter()
+    return next((key for key, count in counts.items() if count > 1), None)
 
 
 def _number(literal: str) -> float:

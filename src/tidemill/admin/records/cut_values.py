@@ -15,6 +15,8 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
+from tidemill.domain.json_text import key_given_twice
+
 _BELOW_MICROSECONDS: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
@@ -29,12 +31,9 @@ def cut_values(text: str, model: BaseModel) -> Iterator[str]:
 
 
 def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
-    fields = dict(pairs)
-    if len(fields) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"{twice}: given {names.count(twice)} times")
-    return fields
+    if (twice := key_given_twice(pairs)) is not None:
+        raise ValueError(f"{twice}: given {sum(name == twice for name, _ in pairs)} times")
+    return dict(pairs)
 
 
 def _cut(given: Any, value: Any, where: str) -> Iterator[str]:

@@ -18,6 +18,9 @@ from tidemill.transport.avro.encode import encode_string
 from tidemill.transport.avro.reader.scalars import Read
 from tidemill.transport.avro.reader.strict import reader_of
 
+_TEXT: Final = Primitive("string")
+_DOUBLES: Final = (Primitive("double"), Primitive("float"))
+
 _KEPT: Final = "="
 _LEFT_OUT: Final = "-"
 
@@ -87,46 +90,37 @@ def reused_body(command: Record, event: Record) -> ReusedBody | None:
     kept = [field for field in command.fields if types.get(field.name) == meaning(field.type)]
     if [field.name for field in kept] != [field.name for field in event.fields]:
         return None
-    if any(_holds_doubles(field.type) and not _is_double(field.type) for field in kept):
+    doubles = tuple(field.name for field in kept if _present(field.type) in _DOUBLES)
+    if any(_is_ambiguous(field.type) for field in kept if field.name not in doubles):
         return None
-    doubles = tuple(field.name for field in kept if _is_double(field.type))
     texts = {field.name: before for field in kept if (before := _before_text(field.type)) is not None}
     return ReusedBody(command.fields, tuple(types), doubles, texts)
 
 
-def _before_text(schema: AvroType) -> bytes | None:
-    """Return what comes before a text: nothing, or the number of its branch; None if it may be something else."""
+def _present(schema: AvroType) -> AvroType:
+    """Return the type of a value that is not null."""
     match schema:
-        case Primitive("string", None):
-            return b""
         case Union((first, second)) if NULL in (first, second):
-            text = second if first == NULL else first
-            return bytes([2 * (text is second)]) if text == Primitive("string", None) else None
+            return second if first == NULL else first
         case _:
-            return None
+            return schema
 
 
-def _is_double(schema: AvroType) -> bool:
-    match schema:
-        case Primitive(kind):
-            return kind in ("float", "double")
-        case Union(branches):
-            return any(map(_is_double, branches)) and not any(map(_has_parts, branches))
-        case _:
-            return False
+def _before_text(schema: AvroType) -> bytes | None:
+    """Return what comes before a text: nothing, or the number of its branch; None if it is none."""
+    if _present(schema) != _TEXT:
+        return None
+    return bytes([2 * schema.branches.index(_TEXT)]) if isinstance(schema, Union) else b""
 
 
-def _has_parts(schema: AvroType) -> bool:
-    return isinstance(schema, Array | Map | Record | Union)
-
-
-def _holds_doubles(schema: AvroType) -> bool:
-    match schema:
-        case Array(inner) | Map(inner):
-            return _holds_doubles(inner)
+def _is_ambiguous(schema: AvroType) -> bool:
+    """Tell whether equal values may have different bytes: 0.0 and -0.0, 1 and 1.0 of a union, entries of a map."""
+    match _present(schema):
+        case Array(items):
+            return _is_ambiguous(items)
         case Record(_, fields):
-            return any(_holds_doubles(field.type) for field in fields)
-        case Union(branches):
-            return any(map(_holds_doubles, branches))
-        case _:
-            return _is_double(schema)
+            return any(_is_ambiguous(field.type) for field in fields)
+        case Map() | Union():
+            return True
+        case present:
+            return present in _DOUBLES

@@ -115,6 +115,13 @@ A, B, C = ("a", "string"), ("b", "long"), ("c", "string")
         ((A, ("d", ["null", DOUBLES])), (A, ("d", ["null", DOUBLES])), False),
         ((A, ("d", ["null", "double"])), (A, ("d", ["null", "double"])), True),
         ((A, ("d", DOUBLES)), (A,), True),
+        ((A, ("u", ["null", "long", "double"])), (A, ("u", ["null", "long", "double"])), False),
+        ((A, ("m", {"type": "map", "values": "long"})), (A, ("m", {"type": "map", "values": "long"})), False),
+        (
+            (A, ("l", {"type": "array", "items": "long"})),
+            (A, ("l", {"type": "array", "items": "long"})),
+            True,
+        ),
     ],
 )
 def test_an_event_needs_the_fields_of_its_command_in_their_order(
