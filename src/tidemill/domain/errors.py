@@ -19,7 +19,8 @@
     ├── LaneHalted            a lane must not continue by itself: an operator decides
     ├── CopyError             a copy in the lake proves nothing: missing, damaged, or of other columns
     │   └── PathRefused       it is not below a root that may be read
-    └── CopyStands            another copy has the names that one was to take
+    ├── CopyStands            another copy has the names that one was to take
+    └── RequestRefused        a request over HTTP is refused; the code has status and advice
 
 Every error carries a code, its values as fields, and by its code an advice. Its text says what happened and, where
 somebody can act, what to do next; whoever reads by machine takes code, fields and advice, and parses no sentence.
@@ -28,10 +29,12 @@ somebody can act, what to do next; whoever reads by machine takes code, fields a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.rejections import PARKED, ParkingCode
+from tidemill.domain.request_codes import RequestCode
 
 
 class TidemillError(Exception):
@@ -268,3 +271,42 @@ class PathRefused(CopyError):
     """A message names a place that is not below any root that may be read: nothing there was touched."""
 
     kind = ErrorCode.PATH_REFUSED
+
+
+@dataclass(frozen=True, slots=True)
+class RequestFault:
+    """One thing that is wrong with a request. `where`: a JSON pointer, or the name of a parameter or header."""
+
+    kind: Literal["pointer", "parameter", "header"]
+    where: str
+    detail: str
+    code: str = ""
+
+
+class RequestRefused(TidemillError):
+    """A request over HTTP is refused. `code` has status, retry and advice; `faults` all that is wrong.
+
+    `retry_after_s`: in how many seconds it may be sent again, where that is known.
+    """
+
+    kind = ErrorCode.USAGE
+
+    def __init__(
+        self,
+        code: RequestCode,
+        detail: str,
+        *faults: RequestFault,
+        retry_after_s: float | None = None,
+    ) -> None:
+        """`detail`: one sentence with what is wrong; never SQL, and no name that its reader may not see."""
+        super().__init__(detail, detail=detail)
+        self.request_code = code
+        self.code = code
+        self.detail = detail
+        self.faults = faults
+        self.retry_after_s = retry_after_s
+
+    @property
+    def advice(self) -> str:
+        """Return what the sender should do."""
+        return self.request_code.advice

@@ -1,0 +1,61 @@
+"""What HTTP reads and writes by name: facts, states and read models, with the commands that change them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from tidemill.domain.messages import CommandBase
+from tidemill.domain.table_shape import TableShape
+
+
+class CollectionKind(StrEnum):
+    """What a collection is."""
+
+    FACTS = "facts"
+    STATE = "state"
+    READ_MODEL = "read_model"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crud:
+    """Which command creates, changes and deletes a document. None: that verb does not exist.
+
+    `key`: the field of the commands that has the document's key. `match`: their field for the expected version.
+    `clear`: the field of `update` that names the fields to empty; None: nothing can be emptied.
+    """
+
+    create: type[CommandBase] | None = None
+    update: type[CommandBase] | None = None
+    delete: type[CommandBase] | None = None
+    key: str | None = None
+    match: str | None = "expected_version"
+    clear: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Collection:
+    """A collection of a deployment.
+
+    `name`: as in URLs (`market-data`). `aggregate`: whose lanes its tokens name. `table`: the table or view that is
+    read; it has no column that no reader is shown. `key`: the columns of its key, in order; empty: a document has no
+    address. `time_column`: of facts. `retention`: the table (`schema.table`) whose old rows leave for the lake.
+    `projection`: the read model's name, by which its checkpoints are found; None: rows are written in the command's
+    own transaction. `counters`: bigint columns that are JSON numbers.
+    """
+
+    name: str
+    kind: CollectionKind
+    aggregate: str
+    table: TableShape
+    key: tuple[str, ...] = ()
+    time_column: str | None = None
+    retention: str | None = None
+    projection: str | None = None
+    crud: Crud = field(default_factory=Crud)
+    counters: frozenset[str] = frozenset({"version", "sequence", "lane", "ticks"})
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Return the names of the columns, in order."""
+        return tuple(column.name for column in self.table.columns)
