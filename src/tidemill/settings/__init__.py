@@ -38,6 +38,7 @@ from tidemill.settings.groups import (
     SecretSettings,
     TopicSettings,
 )
+from tidemill.settings.http import HttpSettings
 from tidemill.settings.variables import PREFIX, SECRETS_DIR, Variable, explain, misspelt, table, variables_of
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "CommandSettings",
     "DatabaseSettings",
     "HealthSettings",
+    "HttpSettings",
     "KafkaSettings",
     "LakeSettings",
     "LogSettings",
@@ -93,6 +95,7 @@ class Settings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     archiver: ArchiverSettings = ArchiverSettings()
     retention: RetentionSettings = RetentionSettings()
+    http: HttpSettings = HttpSettings()
     health: HealthSettings = HealthSettings()
     log: LogSettings = LogSettings()
 

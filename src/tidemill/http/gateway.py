@@ -1,0 +1,158 @@
+"""The ASGI application: finds the operation, asks who wants it, lets it answer, and makes a problem of every error.
+
+A read ends when its client leaves: after a while it is watched, and cancelled. A write does not end: what was accepted
+is decided, whoever waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, Protocol
+
+from tidemill.domain.errors import RequestRefused, Unavailable
+from tidemill.domain.request_codes import RequestCode
+from tidemill.http import problems
+from tidemill.http.answer import Answer, Send
+from tidemill.http.exchange import ClientLeft, Exchange, Receive
+from tidemill.http.routing import NoSuchVerb, Operation, RouteTable
+from tidemill.http.url import demand_short, segments
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.security.principals import Principal, PrincipalKind
+
+WATCH_AFTER_S: Final = 0.05
+"""How long a read may take before its client is watched."""
+
+_log = logger(__name__)
+
+
+class Authentication(Protocol):
+    """Tells who asks."""
+
+    async def authenticate(self, authorization: str | None) -> Principal:
+        """Return the principal. Raises `RequestRefused` (`UNAUTHENTICATED`, `DATABASE_AWAY`)."""
+        ...
+
+
+Observe = Callable[[str, str, int, float], None]
+"""Gets the template of the path, the method, the status and the seconds of each request."""
+
+
+def observe_nothing(_path: str, _method: str, _status: int, _seconds: float) -> None:
+    """Forget a request."""
+
+
+class Gateway:
+    """See the module. `draining`: after it is set, what comes is refused, so that clients go elsewhere."""
+
+    def __init__(
+        self, routes: RouteTable, authentication: Authentication, *, observe: Observe = observe_nothing
+    ) -> None:
+        """`observe`: for metrics."""
+        self._routes = routes
+        self._authentication = authentication
+        self._observe = observe
+        self.draining = False
+        self.in_flight = 0
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        assert scope["type"] == "http", scope["type"]
+        began_s = time.perf_counter()
+        exchange = Exchange(scope, receive)
+        template, method = "none", "other"
+        self.in_flight += 1
+        try:
+            try:
+                operation = self._operation(exchange)
+                template, method = operation.path, exchange.method
+                answer = await self._answer(operation, exchange)
+            except ClientLeft:
+                self._observe(template, method, 499, time.perf_counter() - began_s)
+                return
+            except Exception as error:  # noqa: BLE001  every error is an answer
+                answer = _problem(error, exchange)
+            self._observe(template, method, answer.status, time.perf_counter() - began_s)
+            await answer.send(send, with_body=exchange.method != "HEAD")
+        finally:
+            self.in_flight -= 1
+
+    def _operation(self, exchange: Exchange) -> Operation:
+        demand_short(exchange.path, exchange.query)
+        operation, exchange.raw = self._routes.find(exchange.method, segments(exchange.path))
+        if self.draining and not operation.open:
+            raise RequestRefused(RequestCode.DRAINING, "this process is about to end")
+        return operation
+
+    async def _answer(self, operation: Operation, exchange: Exchange) -> Answer:
+        if not operation.open:
+            principal = await self._authentication.authenticate(exchange.header("authorization"))
+            exchange.principal = principal
+        if operation.abandoned:
+            answer = await _until_client_leaves(operation, exchange)
+        else:
+            answer = await operation.handler(exchange)
+        if exchange.principal is not None and exchange.principal.kind is PrincipalKind.DEVELOPMENT:
+            answer.add(b"tidemill-principal", "development")
+        return answer
+
+
+async def _until_client_leaves(operation: Operation, exchange: Exchange) -> Answer:
+    """Return the handler's answer; cancel it when the client leaves, and raise `ClientLeft`.
+
+    A timer instead of a task from the start: most answers come before it.
+    """
+    if operation.body:
+        await exchange.body()  # else the watcher would take it for itself
+    loop, handler = asyncio.get_running_loop(), asyncio.current_task()
+    assert handler is not None
+    watch = _Watch(exchange, handler)
+    timer = loop.call_later(WATCH_AFTER_S, watch.begin)
+    try:
+        return await operation.handler(exchange)
+    except asyncio.CancelledError:
+        if watch.cancelled:
+            handler.uncancel()
+            raise ClientLeft from None
+        raise
+    finally:
+        timer.cancel()
+        watch.end()
+
+
+class _Watch:
+    """Cancels a handler when its client leaves."""
+
+    def __init__(self, exchange: Exchange, handler: asyncio.Task[Any]) -> None:
+        self._exchange = exchange
+        self._handler = handler
+        self._task: asyncio.Task[None] | None = None
+        self.cancelled = False
+
+    def begin(self) -> None:
+        self._task = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        await self._exchange.left()
+        self.cancelled = True
+        self._handler.cancel()
+
+    def end(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+
+
+def _problem(error: Exception, exchange: Exchange) -> Answer:
+    instance = exchange.instance
+    if isinstance(error, RequestRefused):
+        answer = problems.refusal(error, instance=instance)
+        if isinstance(error, NoSuchVerb):
+            answer.add(b"allow", ", ".join(error.methods))
+        return answer
+    if isinstance(error, Unavailable):
+        return problems.unavailable(error, instance=instance)
+    fault_id, answer = problems.internal(instance=instance)
+    _log.error(Log.REQUEST_FAILED, fault=fault_id, method=exchange.method, path=instance, exc_info=error)
+    return answer

@@ -1,0 +1,70 @@
+"""What is open to all: whether the process lives and is ready, and the pages for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from tidemill.http.answer import Answer, json_answer
+from tidemill.http.exchange import Exchange
+from tidemill.http.openapi import document
+from tidemill.http.routing import Operation
+
+Readiness = Callable[[], tuple[bool, Mapping[str, Any]]]
+"""Returns whether requests are answered now, and what is missing."""
+
+
+def probe_operations(ready: Readiness) -> list[Operation]:
+    """Return `/livez` and `/readyz`, for load balancers."""
+
+    async def lives(_: Exchange) -> Answer:
+        return json_answer({"status": "alive"})
+
+    async def is_ready(_: Exchange) -> Answer:
+        ok, _missing = ready()
+        return json_answer({"status": "ready" if ok else "not ready"}, 200 if ok else 503)
+
+    return [
+        Operation(
+            method="GET",
+            path="/livez",
+            name="livez",
+            summary="Whether the process answers",
+            tag="health",
+            handler=lives,
+            open=True,
+            answers={200: ("It does.", {"type": "object"})},
+        ),
+        Operation(
+            method="GET",
+            path="/readyz",
+            name="readyz",
+            summary="Whether requests are answered now",
+            tag="health",
+            handler=is_ready,
+            open=True,
+            answers={
+                200: ("They are.", {"type": "object"}),
+                503: ("A server that it needs is unavailable, or it is about to end.", {"type": "object"}),
+            },
+        ),
+    ]
+
+
+def description_operation(operations: Iterable[Operation], version: str) -> Operation:
+    """Return `/openapi.json`, which describes the operations."""
+    body = json.dumps(document(operations, version), ensure_ascii=False).encode()
+
+    async def openapi(_: Exchange) -> Answer:
+        return Answer(200, body)
+
+    return Operation(
+        method="GET",
+        path="/openapi.json",
+        name="openapi",
+        summary="This description",
+        tag="schema",
+        handler=openapi,
+        described=False,
+    )

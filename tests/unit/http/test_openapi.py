@@ -1,0 +1,75 @@
+"""The description is OpenAPI 3.1, and says of each operation what it takes, answers and refuses."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel
+
+from tests.support.asgi_client import Client, OneToken
+from tidemill.domain.request_codes import RequestCode
+from tidemill.http.answer import Answer, json_answer
+from tidemill.http.exchange import Exchange
+from tidemill.http.gateway import Gateway
+from tidemill.http.openapi import document
+from tidemill.http.routes.probes import description_operation, probe_operations
+from tidemill.http.routing import Operation, Parameter, RouteTable
+
+
+class Shown(BaseModel):
+    """A thing."""
+
+    name: str
+
+
+async def _nothing(_: Exchange) -> Answer:
+    return json_answer({})
+
+
+THING = Operation(
+    method="POST",
+    path="/things/{id}",
+    name="changeThing",
+    summary="Change a thing",
+    handler=_nothing,
+    parameters=(Parameter("id", "path", "Which."), Parameter("deep", "query", "How.", {"type": "boolean"})),
+    body={"application/json": {"type": "object"}},
+    answers={200: ("The thing.", Shown)},
+    codes=(RequestCode.NO_DOCUMENT,),
+)
+
+
+def test_an_operation_is_described() -> None:
+    described = document([THING], "1.2.3")
+    assert described["openapi"].startswith("3.1")
+    assert described["info"]["version"] == "1.2.3"
+    operation = described["paths"]["/things/{id}"]["post"]
+    assert [(each["name"], each["in"], each["required"]) for each in operation["parameters"]] == [
+        ("id", "path", True),
+        ("deep", "query", False),
+    ]
+    assert operation["requestBody"]["content"]["application/json"]["schema"] == {"type": "object"}
+    assert operation["security"] == [{"bearer": []}]
+    shown = operation["responses"]["200"]["content"]["application/json"]["schema"]
+    assert shown == {"$ref": "#/components/schemas/Shown"}
+    assert {"Shown", "Problem", "ProblemFault"} <= described["components"]["schemas"].keys()
+    problem = operation["responses"]["404"]
+    assert "`NO_DOCUMENT`" in problem["description"]
+    assert "application/problem+json" in problem["content"]
+    assert {"401", "500", "503"} <= operation["responses"].keys()
+    assert "422" not in operation["responses"]
+
+
+async def test_it_is_served_to_principals_and_the_probes_to_all() -> None:
+    up = True
+    probes = probe_operations(lambda: (up, {}))
+    operations = [*probes, THING, description_operation([*probes, THING], "1.2.3")]
+    client = Client(Gateway(RouteTable(operations), OneToken()))
+    described = await client.ask("GET", "/openapi.json")
+    assert described is not None
+    assert set(described.json()["paths"]) == {"/livez", "/readyz", "/things/{id}"}
+    refused = await client.ask("GET", "/openapi.json", token=None)
+    assert refused is not None
+    assert refused.status == 401
+    statuses = [await client.ask("GET", path, token=None) for path in ("/livez", "/readyz")]
+    up = False
+    statuses.append(await client.ask("GET", "/readyz", token=None))
+    assert [each.status for each in statuses if each is not None] == [200, 200, 503]
