@@ -1,12 +1,13 @@
-"""What secrets need of the database: the data keys of rows, and the names of the master keys that wrap them."""
+"""What security needs of servers: data keys and master keys, principals with their grants, the keys of JWTs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from tidemill.security.data_keys import SecretKeyRow
 from tidemill.security.master_keys import MasterKey
+from tidemill.security.principal_rows import PrincipalChange, PrincipalState
 
 
 class KeyCount(NamedTuple):
@@ -80,4 +81,37 @@ class SecretKeys(Protocol):
 
     async def drop_unused_masters(self, keep: str) -> list[str]:
         """Remove the names of master keys that wrap nothing any more, but `keep`; return them."""
+        ...
+
+
+class PrincipalReader(Protocol):
+    """Principals, grants and tokens, to be read. May raise `Unavailable`."""
+
+    async def changed_since(self, version: str | None) -> PrincipalState | None:
+        """Return all rows, as they were at one moment; None if their version is still this one."""
+        ...
+
+
+class PrincipalStore(Protocol):
+    """Principals, grants and tokens, to be changed; with a login that may do so. May raise `Unavailable`."""
+
+    async def change(
+        self, decided: Callable[[PrincipalState], Awaitable[PrincipalChange]]
+    ) -> PrincipalChange:
+        """Change what `decided` makes of all rows, in one transaction, one change after the other.
+
+        If `decided` raises, nothing is changed. It may wait, for a journal.
+        """
+        ...
+
+
+class KeySetSource(Protocol):
+    """Where the operator has put the key set (JWKS) of those who sign JWTs."""
+
+    async def read(self) -> bytes:
+        """Return it as it is. Raises `Unavailable`, also if it is too large or not answered in time."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
         ...

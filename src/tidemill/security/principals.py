@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
 
 
 class Verb(StrEnum):
@@ -57,3 +58,9 @@ class Principal:
         """Return the columns of a collection that do not exist for it."""
         grant = self.grant(collection)
         return frozenset() if grant is None else grant.hidden
+
+
+DEVELOPMENT: Final = Principal(
+    "development", PrincipalKind.DEVELOPMENT, {ALL_COLLECTIONS: Grant(frozenset(Verb))}
+)
+"""Who asks on loopback while no principal was ever added: it may do everything."""

@@ -40,8 +40,13 @@ OF_THE_OWNER = {
     "adopt_incarnation",
     "forget_halts",
     "note_verified",
+    "lock_principals",
+    "put_principal",
+    "put_principal_grant",
+    "put_principal_token",
+    "remove_principal_grant",
 }
-"""Statements of `topics create` and `projections rebuild|verify`, which run under the owner's login."""
+"""Statements of `topics create`, `projections rebuild|verify` and `principals`, which run under the owner's login."""
 
 GRANTS = """
 select c.oid::regclass::text as table_name, null as column_name, a.privilege_type as privilege
@@ -163,6 +168,11 @@ async def test_partitions_and_later_tables_get_no_grant(connection: Driver) -> N
         "update tm.parked set value = null",
         "delete from tm.log_1",
         "insert into tm.generation (gen) values (9)",
+        "insert into tm.principal (name, kind, created_at) values ('a', 'service', now())",
+        "update tm.principal set revoked_at = null",
+        "delete from tm.principal_token",
+        "update tm.principal_version set version = gen_random_uuid()",
+        "update tm.principal_grant set verbs = '{read}'",
     ],
 )
 async def test_history_is_not_rewritten(connection: Driver, forbidden: str) -> None:
