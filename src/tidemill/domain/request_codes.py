@@ -116,6 +116,12 @@ class RequestCode(Code):
     )
     BUS_AWAY = "BUS_AWAY", 503, Retry.SAME_KEY, "try again after Retry-After"
     DATABASE_AWAY = "DATABASE_AWAY", 503, Retry.SAME_KEY, "try again after Retry-After"
+    KEYS_AWAY = (
+        "KEYS_AWAY",
+        503,
+        Retry.SAME_KEY,
+        "try again after Retry-After, or send a token instead of a JWT",
+    )
     STARTING = "STARTING", 503, Retry.SAME_KEY, "try again after Retry-After"
     DRAINING = "DRAINING", 503, Retry.SAME_KEY, "try again: another process answers, or this one again soon"
     JOURNAL_AWAY = (

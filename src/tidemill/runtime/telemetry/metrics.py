@@ -182,6 +182,11 @@ ARCHIVER_SECONDS = _histogram(
     "archiver_request_seconds", "one request, from taking it to its answer", buckets=_LONG_SECONDS
 )
 
+# --- who asks ---------------------------------------------------------------------------------------------------------
+UNAUTHENTICATED = _counter(
+    "unauthenticated_total", "requests without valid credentials, by what was wrong with them", "reason"
+)
+
 # --- the process -----------------------------------------------------------------------------------------------------
 GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
 DEPENDENCY_UP = _gauge("dependency_up", "1 if the last probe of a server answered in time", "dependency")
