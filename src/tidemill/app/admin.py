@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -22,6 +23,7 @@ from tidemill.admin.dead_letters import DeadLetters
 from tidemill.admin.lanes.comparison import LaneComparison
 from tidemill.admin.lanes.decisions import LaneDecisions
 from tidemill.admin.lanes.overview import LaneOverview
+from tidemill.admin.principals import PrincipalManagement, PrincipalOverview
 from tidemill.admin.read_models import ReadModelOverview, ReadModelRepair
 from tidemill.admin.records.publish import CommandPublisher
 from tidemill.admin.records.topic_tail import TopicTail
@@ -34,6 +36,7 @@ from tidemill.admin.status import StatusReader
 from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
 from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
+from tidemill.app.principals import grantable
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
@@ -57,6 +60,7 @@ from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateRebuildDatabase
 from tidemill.storage.security.accounts import AccountDatabase
+from tidemill.storage.security.principals import PrincipalDatabase
 from tidemill.storage.security.secret_keys import SecretKeyDatabase
 from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.inspection import AvroCommandEncoders, AvroRecordDecoders
@@ -141,6 +145,21 @@ class Admin:
         """The keys of secrets."""
         keys = SecretKeyDatabase(self._lazy_pool("tidemill secrets", 1))
         return KeyManagement(catalog=self._catalog, keys=keys, masters=self._settings.secret.master_keys())
+
+    @cached_property
+    def principals(self) -> PrincipalManagement:
+        """Principals, to be changed with the login that owns tables: no other may."""
+        return PrincipalManagement(
+            store=PrincipalDatabase(self._lazy_pool("tidemill principals", 1, "migration")),
+            collections=grantable(self._catalog),
+            clock=self._clock,
+            actor=getpass.getuser(),
+        )
+
+    @property
+    def principal_overview(self) -> PrincipalOverview:
+        """Principals, for reading."""
+        return PrincipalOverview(reader=PrincipalDatabase(self._pool), clock=self._clock)
 
     @cached_property
     def passwords(self) -> PasswordVerifier:

@@ -18,6 +18,7 @@ from tidemill.cli import (
     dead_letters,
     lanes,
     migrate,
+    principals,
     projections,
     publish,
     query,
@@ -57,6 +58,7 @@ _ORDER: Final = (
     "audit",
     "dead-letters",
     "projections",
+    "principals",
     "secrets",
     "retention",
     "demo",
@@ -119,6 +121,7 @@ program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)
+program.add_typer(principals.app, name="principals", rich_help_panel=OPERATE)
 program.add_typer(secrets.app, name="secrets", rich_help_panel=OPERATE)
 program.add_typer(verbs.app, name="retention", rich_help_panel=OPERATE)
 if add_verbs := devkit.part("verbs"):

@@ -29,6 +29,7 @@ from tidemill.settings.groups import (
     CommandSettings,
     DatabaseSettings,
     HealthSettings,
+    JwtSettings,
     KafkaSettings,
     LakeSettings,
     LogSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "DatabaseSettings",
     "HealthSettings",
     "HttpSettings",
+    "JwtSettings",
     "KafkaSettings",
     "LakeSettings",
     "LogSettings",
@@ -91,6 +93,7 @@ class Settings(BaseSettings):
     topics: TopicSettings = TopicSettings()
     commands: CommandSettings = CommandSettings()
     secret: SecretSettings = SecretSettings()
+    jwt: JwtSettings = JwtSettings()
     outbox: OutboxSettings = OutboxSettings()
     lake: LakeSettings = LakeSettings()
     archiver: ArchiverSettings = ArchiverSettings()
