@@ -129,6 +129,10 @@ class StreamCatalog:
         facts = {view.name: view for part in self.contexts.values() for view in _facts(part.context)}
         return {**facts, **projections, **views}
 
+    def facts(self, aggregate: str) -> list[FactsView]:
+        """Return the tables of facts of an aggregate."""
+        return _facts(self.contexts[aggregate].context)
+
     def state_behind(self, name: str) -> str:
         """Return the name of the state that a read model shows, or else the same name."""
         shown = self.views().get(name)

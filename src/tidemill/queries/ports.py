@@ -1,12 +1,17 @@
-"""The port of queries: rows of a collection."""
+"""The ports of queries: rows of a collection, for people and for HTTP."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from tidemill.domain.read_view import ReadModel
+from tidemill.queries.collections import VisibleCollection
+from tidemill.queries.filters import Filter
+from tidemill.queries.order import Order, Position
+from tidemill.queries.request import CountMode
+from tidemill.queries.value_types import Bound
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,4 +35,96 @@ class ReadModelReader(Protocol):
         the column cannot be compared; it took too long), `TableMisfit` (the table does not exist or may not be
         read), `Unavailable`.
         """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentQuery:
+    """A document by its key. `fields`: empty for all."""
+
+    collection: VisibleCollection
+    key: tuple[Bound, ...]
+    fields: tuple[str, ...] = ()
+    numbers_native: bool = False
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document: JSON in UTF-8. `version`: None if it has none, or none that its reader may see."""
+
+    body: bytes
+    version: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageQuery:
+    """Rows in an order, those after a position. `max_bytes`: of the rows; one row is always given."""
+
+    collection: VisibleCollection
+    where: Filter
+    order: Order
+    fields: tuple[str, ...] = ()
+    after: Position | None = None
+    limit: int
+    max_bytes: int
+    numbers_native: bool = False
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class PageRows:
+    """Rows of a page, as a JSON array in UTF-8.
+
+    `more`: whether further rows follow. `last`: the position values of the last row, None if there is no row. `equal`:
+    how many rows of this page have these values.
+    """
+
+    rows: bytes
+    row_count: int
+    more: bool
+    last: tuple[str | None, ...] | None
+    equal: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CountQuery:
+    """How many rows pass a filter. `mode`: any but none."""
+
+    collection: VisibleCollection
+    where: Filter
+    mode: CountMode
+    timeout_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class CountedRows:
+    """A number of rows. `at_least`: there are more."""
+
+    count: int
+    at_least: bool = False
+
+
+MAX_CAPPED_COUNT: Final = 10_001
+"""Where a capped count ends."""
+
+
+class CollectionStore(Protocol):
+    """Where collections are read for HTTP: answers are JSON as it is sent.
+
+    Every method raises `RequestRefused`: `QUERY_TIMEOUT` (the database took longer than `timeout_s`), `OVERLOADED` (no
+    connection was free for a second), `DATABASE_AWAY` (it is unavailable, or lacks what the collection declares). A
+    task that is cancelled ends its statement, too.
+    """
+
+    async def document(self, query: DocumentQuery) -> Document | None:
+        """Return a document by its key, None if there is none."""
+        ...
+
+    async def page(self, query: PageQuery) -> PageRows:
+        """Return the first rows after a position; fewer than `limit` if they have too many bytes."""
+        ...
+
+    async def count(self, query: CountQuery) -> CountedRows:
+        """Return how many rows pass a filter: exactly, at most `MAX_CAPPED_COUNT`, or as the database estimates."""
         ...

@@ -1,0 +1,89 @@
+"""Cursors: a place in a page's order as a text that only the service can make. No state, no expiry, no authority.
+
+    base64url( JSON [version, fingerprint, direction, given, values] , HMAC-SHA256 of that, 16 bytes )
+
+The fingerprint is of collection, visible columns, filter and sort: with other arguments the place would mean nothing.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import json
+from collections.abc import Sequence
+from typing import Any, Final
+
+from tidemill.domain.errors import RequestFault, RequestRefused
+from tidemill.domain.request_codes import RequestCode
+from tidemill.queries.collections import VisibleCollection
+from tidemill.queries.filters import Filter, canonical
+from tidemill.queries.order import Position
+from tidemill.queries.request import SortKey
+
+VERSION: Final = 1
+_FORWARD: Final = "f"
+_TAG_BYTES: Final = 16
+
+
+def fingerprint(collection: VisibleCollection, where: Filter, sort: Sequence[SortKey]) -> str:
+    """Return what a cursor must agree with; the order of a filter's members does not count."""
+    keys = ",".join(f"-{key.column}" if key.descending else key.column for key in sort)
+    text = "\n".join([collection.row_rule, keys, canonical(where)])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+class Cursors:
+    """Makes and reads cursors. `key`: a secret that all processes share; another key makes all cursors invalid."""
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def sealed(self, position: Position, arguments: str) -> str:
+        """Return the cursor of a place. `arguments`: the fingerprint."""
+        content = [VERSION, arguments, _FORWARD, position.given, position.values]
+        payload = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        return base64.urlsafe_b64encode(payload + self._tag(payload)).rstrip(b"=").decode()
+
+    def opened(self, text: str, arguments: str) -> Position:
+        """Return the place of a cursor.
+
+        Raises `RequestRefused` (`CURSOR_MISMATCH`): it was not made here, was changed, or is of other arguments.
+        """
+        sealed = _decoded(text)
+        payload, tag = sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
+        if not hmac.compare_digest(tag, self._tag(payload)):
+            raise _mismatch()
+        version, made_for, direction, given, values = _content(payload)
+        if (version, direction) != (VERSION, _FORWARD) or not hmac.compare_digest(made_for, arguments):
+            raise _mismatch()
+        return Position(tuple(values), given)
+
+    def _tag(self, payload: bytes) -> bytes:
+        return hmac.digest(self._key, payload, "sha256")[:_TAG_BYTES]
+
+
+def _decoded(text: str) -> bytes:
+    try:
+        raw = text.encode("ascii")
+        sealed = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+    except (ValueError, binascii.Error):
+        raise _mismatch() from None
+    # the last character may hold bits that decode to nothing: only one text is the cursor
+    if base64.urlsafe_b64encode(sealed).rstrip(b"=") != raw:
+        raise _mismatch()
+    return sealed
+
+
+def _content(payload: bytes) -> Any:
+    try:
+        return json.loads(payload)
+    except ValueError:  # only with the key itself could it come to this
+        raise _mismatch() from None
+
+
+def _mismatch() -> RequestRefused:
+    detail = "the cursor is not one of this request"
+    fault = RequestFault("parameter", "_after", detail, RequestCode.CURSOR_MISMATCH)
+    return RequestRefused(RequestCode.CURSOR_MISMATCH, detail, fault)

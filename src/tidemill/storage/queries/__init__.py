@@ -1,0 +1,1 @@
+"""5 answer, on TimescaleDB: documents, pages and counts as JSON that PostgreSQL makes."""
