@@ -1,17 +1,42 @@
-"""The ports of queries: rows of a collection, for people and for HTTP."""
+"""The ports of queries: rows of a collection, progress of lanes, what left for the archive, declared queries."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from tidemill.domain.read_view import ReadModel
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.filters import Filter
 from tidemill.queries.order import Order, Position
 from tidemill.queries.request import CountMode
+from tidemill.queries.seen import SeenProgress, SeenToken
 from tidemill.queries.value_types import Bound
+
+
+class ProgressKey(NamedTuple):
+    """A lane, and the read model whose progress there is asked for; an empty name: that of the lane itself."""
+
+    aggregate: str
+    partition: int
+    projection: str = ""
+
+
+class LaneProgressReader(Protocol):
+    """How far lanes and read models are. Every call may raise `Unavailable`."""
+
+    async def progress(self, keys: Collection[ProgressKey]) -> Mapping[ProgressKey, SeenProgress]:
+        """Return how far these are, all at one moment; lanes that do not exist are left out.
+
+        A statement that begins after the return sees at least what it says. A read model that is not recorded, or has
+        no checkpoint for the lane, has folded nothing.
+        """
+        ...
+
+    async def seen(self, aggregate: str, projection: str | None) -> SeenToken:
+        """Return how far the lanes of an aggregate with events are; with `projection`, how far it has folded them."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

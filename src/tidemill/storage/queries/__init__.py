@@ -1,1 +1,1 @@
-"""5 answer, on TimescaleDB: documents, pages and counts as JSON that PostgreSQL makes."""
+"""5 answer, on TimescaleDB: documents, pages, counts and progress; what is sent is JSON that PostgreSQL makes."""
