@@ -70,6 +70,7 @@ WITHOUT_SUITE = {
     "outbox.EncodedRecord": _AS_BYTES,
     "outbox.LaneRecords": _AS_BYTES,
     "outbox.RecordFormat": _AS_BYTES,
+    "queries.ArchivedSpanReader": _READS + "tests/integration/queries/test_archived.py",
     "retention.ArchiveStore": _ON_THE_DATABASE,
     "retention.ArchiveWork": _ON_THE_DATABASE,
     "retention.CopyReader": "no fake: a copy proves nothing unless its bytes are read: tests/integration/lakehouse",

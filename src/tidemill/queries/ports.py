@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol
+from uuid import UUID
 
 from tidemill.domain.read_view import ReadModel
 from tidemill.queries.collections import VisibleCollection
@@ -36,6 +38,39 @@ class LaneProgressReader(Protocol):
 
     async def seen(self, aggregate: str, projection: str | None) -> SeenToken:
         """Return how far the lanes of an aggregate with events are; with `projection`, how far it has folded them."""
+        ...
+
+
+class TimeSpan(NamedTuple):
+    """`start <= time < end`; None: without bound."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+
+
+class ArchiveMark(NamedTuple):
+    """A moment of the archive. `entry`: the newest of its trail. `has_late`: late rows of the table are kept."""
+
+    entry: int
+    has_late: bool
+
+
+class ArchivedSpanReader(Protocol):
+    """The archive's registry, for readers of facts. Every call may raise `Unavailable`."""
+
+    async def mark(self, table: str) -> ArchiveMark:
+        """Return the present moment."""
+        ...
+
+    async def left(self, table: str, mark: ArchiveMark, span: TimeSpan) -> Sequence[TimeSpan]:
+        """Return the parts of `span` whose rows are not all in the table, or were not at any time since the mark.
+
+        They are in order, do not touch each other, and have both bounds.
+        """
+        ...
+
+    async def was_applied(self, aggregate: str, command_id: UUID) -> bool:
+        """Tell whether the log knows a command that was applied and wrote a row; it forgets after its horizon."""
         ...
 
 

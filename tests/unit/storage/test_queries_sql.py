@@ -1,0 +1,36 @@
+"""Generated statements of queries, as they are sent."""
+
+from __future__ import annotations
+
+from tidemill.storage.queries.archived import spans_left
+from tidemill.storage.queries.seen import seen_expression
+
+LEFT = """select lower(span) as start, upper(span) as end from unnest((
+select range_agg(tstzrange(range_start, range_end)) from (
+-- $1 the table, $2 the mark, $3 and $4 the span. A slice that was opened since the mark may have got late rows back.
+select range_start, range_end from tm.archive a
+where a.table_name = $1 and ($3::timestamptz is null or a.range_end > $3) and ($4::timestamptz is null or a.range_start < $4)
+  and (a.state = 'dropped' or exists (
+    select from tm.archive_trail t where t.entry > $2::bigint and t.table_name = a.table_name
+      and t.range_start = a.range_start and t.generation = a.generation
+      and ('dropped' in (t.before, t.after) or t.after = 'aborted')))
+union all
+select range_start, range_end from tm.archive a
+where a.table_name = $1 and a.closed and exists (select from tm_late."public__Ticks" late where late.tm_range_start = a.range_start)
+) ranges
+) * multirange(tstzrange($3, $4))) as span order by 1"""  # noqa: E501  as it is sent
+
+
+def test_the_spans_that_left() -> None:
+    assert spans_left("public.Ticks", has_late=True) == LEFT
+    assert "tm_late" not in spans_left("public.Ticks", has_late=False)
+
+
+def test_the_token_of_an_answer_is_an_expression_with_its_own_parameter() -> None:
+    for of_read_model in (True, False):
+        expression = seen_expression(7, of_read_model=of_read_model)
+        assert expression.startswith("(select coalesce(string_agg(")
+        assert expression.endswith(" > 0)")
+        assert "$7::text" in expression
+        assert "$1" not in expression
+        assert "--" not in expression
