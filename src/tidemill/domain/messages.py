@@ -124,3 +124,12 @@ class ReadModelBase:
     created_at: datetime = _NEVER
     updated_at: datetime = _NEVER
     version: int = 0
+
+
+class QueryBase(Message):
+    """A question. `query_id` is a UUIDv7 of ours, `service_name` the principal who asks, `timestamp` the server's."""
+
+    query_id: Label
+    service_name: Label
+    timestamp: datetime
+    correlation_id: Label | None = None

@@ -1,0 +1,1 @@
+"""What a service asks of the database service itself: schema, health, statistics, migrations, performance, pools."""
