@@ -11,11 +11,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Literal, Protocol, cast
 
 import asyncpg
 from asyncpg.connect_utils import SessionAttribute
@@ -39,6 +39,7 @@ __all__ = [
     "Cutoff",
     "Lender",
     "Pool",
+    "PoolLimits",
     "Timeouts",
     "TlsMode",
     "close_pool",
@@ -147,17 +148,32 @@ class Cutoff:
         return made
 
 
+@dataclass(frozen=True, slots=True)
+class PoolLimits:
+    """How many connections a pool may open, and what is done at both ends of their use.
+
+    `opened`: hears of each new connection. `cleans`: what a session was left with (settings, a role, locks, listeners,
+    temporary tables) is removed when it comes back, by one statement; otherwise nothing of a session may outlive its
+    transaction.
+    """
+
+    max_size: int
+    min_size: int = 1
+    opened: Callable[[Session], None] | None = None
+    cleans: bool = False
+
+
 async def create_pool(
     url: str,
     *,
     application_name: str,
-    size: int,
+    size: int | PoolLimits,
     timeouts: Timeouts | None = None,
     tls: ssl.SSLContext | Literal[False] | None = None,
     cutoff: Cutoff | None = None,
     writes: bool = True,
 ) -> Pool:
-    """Open a pool of at most `size` connections and check that one of them works.
+    """Open a pool of at most `size` connections and check that those it begins with work.
 
     `application_name` shows up in `pg_stat_activity`: a claim ends a blocking backend by it. `tls`: None leaves it to
     `sslmode` in `url`. `cutoff`: may cut the pool off. `writes`: a read-only server is refused; of
@@ -168,16 +184,17 @@ async def create_pool(
         UsageError: the address, login or database is wrong.
     """
     limits, cutoff = timeouts or Timeouts(), cutoff or Cutoff()
+    sizes = PoolLimits(size) if isinstance(size, int) else size
     with translated():
         pool = await asyncpg.create_pool(
             url,
-            connect=cutoff.connect,
-            min_size=1,
-            max_size=size,
+            connect=_connecting(cutoff, sizes),
+            min_size=sizes.min_size,
+            max_size=sizes.max_size,
             timeout=limits.connect_s,
             command_timeout=limits.command_s,
             server_settings=_session(application_name) | limits.settings(),
-            reset=_nothing_to_reset,
+            reset=_clean if sizes.cleans else _nothing_to_reset,
             ssl=tls,
             connection_class=WritingSession if writes else Session,
             target_session_attrs=SessionAttribute.read_write if writes else None,
@@ -195,6 +212,28 @@ def _session(application_name: str) -> dict[str, str]:
         "jit": "off",  # JIT compilation takes longer than these short statements
         **SPELLING,
     }
+
+
+def _connecting(cutoff: Cutoff, sizes: PoolLimits) -> Callable[..., Awaitable[Any]]:
+    async def connect_and_tell(*where: Any, **how: Any) -> Any:
+        session = await cutoff.connect(*where, **how)
+        if sizes.opened is not None:
+            sizes.opened(cast("Session", session))
+        return session
+
+    return connect_and_tell
+
+
+_CLEAN: Final = (
+    "set session authorization default; reset all; close all; unlisten *; "
+    "select pg_advisory_unlock_all(); discard temp; discard sequences"
+)
+"""DISCARD ALL without `deallocate all`, which would take the driver's prepared statements away under it."""
+
+
+async def _clean(returned: asyncpg.Connection[asyncpg.Record]) -> None:
+    """Leave nothing of what a session was used for; the pool has rolled back an open transaction before."""
+    await returned.execute(_CLEAN)
 
 
 async def _nothing_to_reset(returned: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -215,7 +254,7 @@ async def connection(pool: Lender, *, timeout_s: float = ACQUIRE_TIMEOUT_S) -> A
                 session.demand_use()
                 yield borrowed
             except Exception as error:
-                raised = await consequence(borrowed, error)
+                raised = await consequence(borrowed, session, error)
                 if raised is error:
                     raise
                 raise raised from error

@@ -7,6 +7,7 @@ is true of all that are as old. The next attempt connects again.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import asyncpg
@@ -26,6 +27,14 @@ _TOLD_BY_THE_SERVER: Final = ("in_hot_standby", "default_transaction_read_only")
 """Settings that PostgreSQL 14 and later report by themselves, also when they change: no query is needed."""
 
 
+@dataclass(slots=True)
+class SessionUse:
+    """When a session was opened and last came back to its pool, by a clock that never decreases."""
+
+    opened_s: float = 0.0
+    returned_s: float = 0.0
+
+
 class Session(_Driver):
     """A session at any server."""
 
@@ -37,6 +46,7 @@ class Session(_Driver):
         super().__init__(*driver, **own)
         self.shapes: dict[str, Any] = {}
         """The tables that its COPYs were prepared for: `storage.shapes`."""
+        self.use = SessionUse()
 
     def prove(self) -> None:
         """Record that a statement has succeeded on it."""
@@ -57,12 +67,12 @@ class WritingSession(Session):
 
 
 def session_of(borrowed: Connection) -> Session:
-    """Return the session behind a borrowed connection, which delegates to it."""
-    return cast("Session", borrowed)
+    """Return the session behind a borrowed connection, which forgets it when the session ends."""
+    return cast("Session", borrowed._con)  # noqa: SLF001  there is no public way
 
 
-async def consequence(borrowed: Connection, error: Exception) -> Exception:
-    """Close the session if `error` makes it doubtful; return the error to raise.
+async def consequence(borrowed: Connection, session: Session, error: Exception) -> Exception:
+    """Close the borrowed session if `error` makes it doubtful; return the error to raise.
 
     The driver's information cannot be out of date in a session without a successful statement: that is a
     `TableMisfit`, and everything else is `error` itself.
@@ -71,7 +81,7 @@ async def consequence(borrowed: Connection, error: Exception) -> Exception:
     if not _casts_doubt(meaning):
         return error
     await _leave(borrowed)
-    if isinstance(meaning, OutOfDate) and not session_of(borrowed).proven:
+    if isinstance(meaning, OutOfDate) and not session.proven:
         return TableMisfit(f"{meaning}, and a new session says the same")
     return error
 
