@@ -14,10 +14,11 @@ import pytest
 
 from tests.support.faults.proxy import Proxy
 from tests.support.waiting import eventually, next_turn
+from tidemill.admin.service.pool_config import PoolConfig
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode, Retry
 from tidemill.storage.database.pool import Timeouts, connection
-from tidemill.storage.database.work_pool import PoolConfig, PoolServer, WorkPool, WorkPools
+from tidemill.storage.database.work_pool import PoolServer, WorkPool, WorkPools
 
 OPERATIONS = "select count(*) from pg_stat_activity where application_name = $1"
 

@@ -79,3 +79,4 @@ class Log(StrEnum):
     ARCHIVAL_CHUNK_FAILED = "archival_chunk_failed"
     ARCHIVAL_INTERRUPTED = "archival_interrupted"
     ARCHIVAL_HEARTBEAT_LOST = "archival_heartbeat_lost"
+    QUERY_SLOW = "query_slow"

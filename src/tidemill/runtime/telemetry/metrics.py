@@ -185,6 +185,23 @@ ARCHIVER_SECONDS = _histogram(
 # --- who asks ---------------------------------------------------------------------------------------------------------
 UNAUTHENTICATED = _counter(
     "unauthenticated_total", "requests without valid credentials, by what was wrong with them", "reason"
+# --- http ------------------------------------------------------------------------------------------------------------
+# `route` is the template (`/api/db/{collection}/{id}`), never the path that was asked for; no label names who asks.
+HTTP_REQUESTS = _counter(
+    "http_requests_total", "requests by route, method and class of status", "route", "method", "status"
+)
+HTTP_SECONDS = _histogram(
+    "http_request_seconds", "one request, from its head to the end of its answer", "route", "method"
+)
+HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "requests that are being answered", "route")
+SLOW_QUERIES = _counter(
+    "slow_queries_total",
+    "queries that took longer than TIDEMILL_HTTP_SLOW_QUERY_MS",
+    "collection",
+    "operation",
+)
+POOL_CONNECTIONS = _gauge(
+    "pool_connections", "database connections by class of work: idle, lent or overflow", "pool", "state"
 )
 
 # --- the process -----------------------------------------------------------------------------------------------------

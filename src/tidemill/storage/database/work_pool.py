@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 import asyncpg
 
 from tidemill.admin.service.models import ConnectionPoolStatus, DatabaseConnection
+from tidemill.admin.service.pool_config import PoolConfig
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
 from tidemill.runtime.clock import Clock, SystemClock
@@ -37,25 +38,6 @@ _CLOSE_S: Final = 1.0
 _PING: Final = "select 1"
 _PING_S: Final = 1.0
 _CLEAN_S: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PoolConfig:
-    """A class of work (`name`: `read`, `count` ...), and the connections it has.
-
-    `size`: how many are kept open at most, `min_size` of them from the start. `overflow`: how many more may be open for
-    as long as they are lent. `acquire_s`: how long a request waits for a free one. `recycle_s`: the age at which one is
-    replaced. `ping_after_s`: one without use for longer is asked before it is lent. `cleans`: see `PoolLimits`.
-    """
-
-    name: str
-    size: int
-    min_size: int = 1
-    overflow: int = 0
-    acquire_s: float = 1.0
-    recycle_s: float = 1_800.0
-    ping_after_s: float = 30.0
-    cleans: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
