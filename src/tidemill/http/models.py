@@ -75,7 +75,9 @@ class QueryRequest(RequestBody):
     model_config = _with_example(query="analyses-by-status", parameters={"status": "completed"}, timeout=5)
 
     query: str = Field(description="The name of a declared query; SQL is not taken.")
-    parameters: dict[str, Any] | None = Field(None, description="Its parameters by name, each of its own type.")
+    parameters: dict[str, Any] | None = Field(
+        None, description="Its parameters by name, each of its own type."
+    )
     service_name: str = Field("", description=_SERVICE)
     timeout: int | None = Field(None, ge=1, le=30, description="Seconds that it may take.")
     use_cache: bool = Field(default=True, description="`false`: an answer that was kept is not taken.")
@@ -93,7 +95,9 @@ class CommandRequest(RequestBody):
     service_name: str = Field("", description=_SERVICE)
     transaction_id: str | None = Field(None, description="The transaction that it is kept for.")
     timeout: int | None = Field(None, ge=1, le=30, description="Seconds to wait for its outcome.")
-    command_id: str | None = Field(None, description="Its identity; the same as the Idempotency-Key, if both are sent.")
+    command_id: str | None = Field(
+        None, description="Its identity; the same as the Idempotency-Key, if both are sent."
+    )
     correlation_id: str | None = Field(None, description="What it belongs to, in the words of its sender.")
 
 
@@ -105,14 +109,18 @@ class MigrationRequest(RequestBody):
     service_name: str = Field(description="The branch: `core`, or a context.")
     target_revision: str | None = Field(None, description="Up to this one; the newest by default.")
     auto_rollback: bool = Field(default=True, description="Undo what was applied if a later step fails.")
-    validation_level: str = Field("strict", description="How thoroughly the result is compared with what is declared.")
+    validation_level: str = Field(
+        "strict", description="How thoroughly the result is compared with what is declared."
+    )
     run_in_background: bool = Field(default=True, description="`false`: the answer waits for the end.")
 
 
 class HypertableRequest(RequestBody):
     """A table that is to become a hypertable."""
 
-    model_config = _with_example(table_name="public.measurements", time_column="time", chunk_interval="7 days")
+    model_config = _with_example(
+        table_name="public.measurements", time_column="time", chunk_interval="7 days"
+    )
 
     table_name: str = Field(description="`schema.table`.")
     time_column: str = Field("time", description="The column to divide it by.")
@@ -124,7 +132,9 @@ class HypertableRequest(RequestBody):
 class ModelRegistrationRequest(RequestBody):
     """Models that are registered at run time."""
 
-    model_config = _with_example(service_name="billing", models=[{"name": "Invoice", "fields": {"number": "str"}}])
+    model_config = _with_example(
+        service_name="billing", models=[{"name": "Invoice", "fields": {"number": "str"}}]
+    )
 
     service_name: str = Field(description=_SERVICE)
     models: list[dict[str, Any]] = Field(description="The declarations.")
@@ -147,7 +157,9 @@ class QueryResponse(Answer):
     )
 
     success: bool = Field(description="Always true: a failure is a problem with a status of its own.")
-    data: dict[str, Any] | None = Field(None, description="`rows`, `next`, and `count` or `incomplete` if they apply.")
+    data: dict[str, Any] | None = Field(
+        None, description="`rows`, `next`, and `count` or `incomplete` if they apply."
+    )
     execution_time: float = Field(description="Seconds.")
     row_count: int = Field(description="How many rows are in `data`.")
     cache_hit: bool = Field(description="Whether a cache had the answer.")
@@ -174,7 +186,9 @@ class CommandResponse(Answer):
     execution_time: float = Field(description="Seconds until the outcome was known.")
     error_message: str | None = Field(None, description="Why it was refused.")
     command_id: str | None = Field(None, description="Its identity.")
-    outcome: str | None = Field(None, description="applied, rejected, duplicate or parked; null: not known yet.")
+    outcome: str | None = Field(
+        None, description="applied, rejected, duplicate or parked; null: not known yet."
+    )
     code: str | None = Field(None, description="Why it was refused, as a code.")
     seen: str | None = Field(None, description="Its token, as in the header Tidemill-Seen.")
     document: dict[str, Any] | None = Field(None, description="The document, if it was asked for.")
@@ -284,4 +298,6 @@ class TransactionContext(Answer):
     started_at: datetime = Field(description="When it was begun.")
     commands_executed: int = Field(description="How many commands are kept for it.")
     is_active: bool = Field(description="Whether it may still be committed.")
-    state: Literal["open", "committed", "rolled-back", "expired"] | None = Field(None, description="In one word.")
+    state: Literal["open", "committed", "rolled-back", "expired"] | None = Field(
+        None, description="In one word."
+    )

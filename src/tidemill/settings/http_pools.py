@@ -39,10 +39,16 @@ class HttpPoolSettings(Group):
         "", description="the same for tokens, the journal and outcomes of commands, by default `size=4`"
     )
     slow_query_ms: float = Field(
-        500.0, gt=0, le=600_000, description="a query that takes longer is logged, with its shape and without values"
+        500.0,
+        gt=0,
+        le=600_000,
+        description="a query that takes longer is logged, with its shape and without values",
     )
     plan_every: int = Field(
-        1, ge=1, le=10_000, description="of how many different shapes of queries the plan of one is looked at, once"
+        1,
+        ge=1,
+        le=10_000,
+        description="of how many different shapes of queries the plan of one is looked at, once",
     )
 
     def pools(self) -> tuple[PoolConfig, ...]:

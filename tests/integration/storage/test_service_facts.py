@@ -116,7 +116,9 @@ async def test_a_plan_says_whether_an_index_is_used(
     await close_pool(pool)
 
 
-async def test_a_query_is_planned_and_not_run(facts: ServiceDatabase, operator: asyncpg.Connection[Any]) -> None:
+async def test_a_query_is_planned_and_not_run(
+    facts: ServiceDatabase, operator: asyncpg.Connection[Any]
+) -> None:
     await operator.execute("create sequence public.runs")
     await facts.uses_index("select nextval('public.runs') where $1::int is null")
     assert await operator.fetchval("select is_called from public.runs") is False

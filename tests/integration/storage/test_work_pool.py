@@ -1,4 +1,4 @@
-"""The connections of a class of work: as many as configured, replaced by age or when they are broken, and left clean."""
+"""The connections of a class of work: as many as configured, replaced by age or when broken, and left clean."""
 
 from __future__ import annotations
 
@@ -238,9 +238,7 @@ async def test_the_configuration_shows_no_secret(database: str) -> None:
     assert (shown.pool_size, shown.max_overflow, shown.pool_timeout, shown.pool_recycle) == (2, 1, 1, 1_800)
 
 
-async def test_pools_are_opened_together_or_not_at_all(
-    made: Callable[..., WorkPool], database: str
-) -> None:
+async def test_pools_are_opened_together_or_not_at_all(made: Callable[..., WorkPool], database: str) -> None:
     good, bad = made(), made("postgresql://127.0.0.1:1/none", name="count")
     pools = WorkPools({"read": good, "count": bad})
     with pytest.raises(Unavailable):
@@ -258,7 +256,10 @@ LEFT: tuple[tuple[str, str], ...] = (
     ("set role pg_monitor", "select current_user <> session_user"),
     ("set session authorization pg_monitor", "select session_user = 'pg_monitor'"),
     ("set statement_timeout = '123s'", "select current_setting('statement_timeout') = '123s'"),
-    ("select set_config('canary.value', 'sung', false)", "select current_setting('canary.value', true) = 'sung'"),
+    (
+        "select set_config('canary.value', 'sung', false)",
+        "select current_setting('canary.value', true) = 'sung'",
+    ),
     ("set search_path = pg_catalog", "select current_setting('search_path') = 'pg_catalog'"),
     ("set timezone = 'Asia/Tokyo'", "select current_setting('timezone') = 'Asia/Tokyo'"),
     ("listen canary", "select exists (select from pg_listening_channels())"),
@@ -272,7 +273,10 @@ LEFT: tuple[tuple[str, str], ...] = (
         "select exists (select from pg_cursors where name = 'canary')",
     ),
     ("begin; set local role pg_monitor", "select current_user = 'pg_monitor'"),
-    ("create temp sequence canary_seq; select nextval('canary_seq')", "select to_regclass('canary_seq') is not null"),
+    (
+        "create temp sequence canary_seq; select nextval('canary_seq')",
+        "select to_regclass('canary_seq') is not null",
+    ),
 )
 """What a user of a connection may do to its session, and how the next one would notice."""
 
@@ -290,7 +294,9 @@ async def test_nothing_of_a_session_reaches_the_next_user(
     async with connection(pool) as borrowed:
         assert borrowed.get_server_pid() == pid
         assert not await borrowed.fetchval(noticing)
-        assert await borrowed.fetchval("show statement_timeout") == "30s", "what the pool itself has set stays"
+        assert await borrowed.fetchval("show statement_timeout") == "30s", (
+            "what the pool itself has set stays"
+        )
 
 
 async def test_interleaved_users_leave_nothing_behind(made: Callable[..., WorkPool], seed: int) -> None:
@@ -325,7 +331,9 @@ async def test_prepared_statements_outlive_the_cleaning(made: Callable[..., Work
         async with connection(pool) as borrowed:
             assert await borrowed.fetchval("select $1::int + 1", 41) == 42
     async with connection(pool) as borrowed:
-        prepared = await borrowed.fetchval("select count(*) from pg_prepared_statements where statement = 'select $1::int + 1'")
+        prepared = await borrowed.fetchval(
+            "select count(*) from pg_prepared_statements where statement = 'select $1::int + 1'"
+        )
     assert prepared == 1
 
 

@@ -10,4 +10,6 @@ from tidemill.security.principals import ALL_COLLECTIONS, Principal, Verb
 def demand_operator(principal: Principal) -> None:
     """Return if a principal may look at what is an operator's. Raises `RequestRefused`: `FORBIDDEN`."""
     if not principal.may(Verb.OPERATE, ALL_COLLECTIONS):
-        raise RequestRefused(RequestCode.FORBIDDEN, "this is for operators: it takes the grant `operate` on `*`")
+        raise RequestRefused(
+            RequestCode.FORBIDDEN, "this is for operators: it takes the grant `operate` on `*`"
+        )

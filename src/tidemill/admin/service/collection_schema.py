@@ -149,7 +149,9 @@ class SchemaReader:
         present = [one for one in shown if place_of(one) in facts]
         return Versioned.of(SchemaList(collections=[self._schema(principal, one, facts) for one in present]))
 
-    async def _facts(self, collections: Sequence[Collection], max_chunks: int) -> Mapping[TablePlace, TableFacts]:
+    async def _facts(
+        self, collections: Sequence[Collection], max_chunks: int
+    ) -> Mapping[TablePlace, TableFacts]:
         places = list(dict.fromkeys(map(place_of, collections)))
         return await self.tables.describe(places, max_chunks=max_chunks) if places else {}
 
@@ -172,7 +174,9 @@ class SchemaReader:
                 for index in facts.indexes
                 if _is_shown(index, names, hidden)
             ],
-            partitioning=Partitioning(strategy="time", key=time_column) if facts.hypertable and time_column else None,
+            partitioning=Partitioning(strategy="time", key=time_column)
+            if facts.hypertable and time_column
+            else None,
             security=AccessSchema(access_control=_access(principal, collection)),
             kind=collection.kind,
             key=[name for name in collection.key if name in names],
@@ -204,7 +208,9 @@ class SchemaReader:
             sortable=use.sortable,
         )
 
-    def _hypertable(self, collection: Collection, place: TablePlace, facts: TableFacts) -> HypertableInfo | None:
+    def _hypertable(
+        self, collection: Collection, place: TablePlace, facts: TableFacts
+    ) -> HypertableInfo | None:
         hypertable, created_at = facts.hypertable, _created_at(collection, facts)
         if hypertable is None or created_at is None:
             return None
@@ -273,7 +279,9 @@ def _chunks(place: TablePlace, facts: TableFacts) -> list[ChunkInfo]:
     ]
 
 
-def _aggregates(collection: Collection, place: TablePlace, facts: TableFacts) -> list[ContinuousAggregateInfo]:
+def _aggregates(
+    collection: Collection, place: TablePlace, facts: TableFacts
+) -> list[ContinuousAggregateInfo]:
     created_at = _created_at(collection, facts)
     return [
         ContinuousAggregateInfo(

@@ -73,7 +73,8 @@ class HealthReader:
                 "database_connected": connected,
                 "timescaledb_available": facts is not None and facts.timescaledb is not None,
                 "connection_pool_status": {
-                    status.name or "": status.model_dump(exclude={"name"}) for status in self._pools.statuses()
+                    status.name or "": status.model_dump(exclude={"name"})
+                    for status in self._pools.statuses()
                 },
                 "active_connections": 0 if facts is None else facts.active,
                 "timestamp": self._clock.now(),

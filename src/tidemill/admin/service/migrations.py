@@ -48,7 +48,9 @@ class MigrationOverview:
         """Ask nothing."""
         self._kept = KeptAnswer(history.status, clock, max_age_s=KEPT_S)
 
-    async def page(self, principal: Principal, *, after: str | None = None, limit: int = 100) -> MigrationPage:
+    async def page(
+        self, principal: Principal, *, after: str | None = None, limit: int = 100
+    ) -> MigrationPage:
         """Return at most `limit` revisions after the named one.
 
         Raises `RequestRefused`: `LIMIT_TOO_LARGE`, or `BAD_PARAMETER` for an unknown revision.

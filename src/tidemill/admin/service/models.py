@@ -105,12 +105,16 @@ class HypertableInfo(Answer):
     time_column: str = Field(description="The column by which it is divided.")
     chunk_interval: str = Field(description="The span of a new chunk.")
     compression_enabled: bool = Field(description="Whether chunks may be compressed; Community edition only.")
-    retention_period: str | None = Field(None, description="After how long rows leave for the lake, if they do.")
+    retention_period: str | None = Field(
+        None, description="After how long rows leave for the lake, if they do."
+    )
     created_at: datetime = Field(
         description="When the first migration of its context was applied: TimescaleDB records no time of its own."
     )
     last_chunk_created: datetime | None = Field(None, description="When its newest chunk was made.")
-    chunks: int | None = Field(None, description="How many chunks it has now; those in the lake are not counted.")
+    chunks: int | None = Field(
+        None, description="How many chunks it has now; those in the lake are not counted."
+    )
 
 
 class ChunkInfo(Answer):
@@ -146,7 +150,9 @@ class ContinuousAggregateInfo(Answer):
 
     view_name: str = Field(description="`schema.view`.")
     source_table: str = Field(description="`schema.table` of the rows that it sums up.")
-    refresh_policy: dict[str, Any] | None = Field(None, description="Schedule and offsets, if it has a policy.")
+    refresh_policy: dict[str, Any] | None = Field(
+        None, description="Schedule and offsets, if it has a policy."
+    )
     materialized: bool = Field(description="Whether it answers from stored rows alone.")
     created_at: datetime = Field(
         description="When the first migration of its context was applied: TimescaleDB records no time of its own."

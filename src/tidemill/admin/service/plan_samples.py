@@ -70,5 +70,7 @@ class PlanSampler(Periodic):
         except TransientError:
             raise
         except TidemillError:
-            self._samples.settle(pattern, index_used=None)  # its table has changed: it is no question any more
+            self._samples.settle(
+                pattern, index_used=None
+            )  # its table has changed: it is no question any more
         return self._samples.next() is not None

@@ -31,7 +31,9 @@ class PoolConfig:
         if not 0 <= self.min_size <= self.size:
             raise ValueError(f"expected min_size from 0 to size, which is {self.size}")
         if not 0 < self.acquire_s <= 60 or not 1 <= self.recycle_s <= 604_800 or self.ping_after_s < 0:
-            raise ValueError("expected acquire_s up to 60, recycle_s from 1 to 604800, ping_after_s not negative")
+            raise ValueError(
+                "expected acquire_s up to 60, recycle_s from 1 to 604800, ping_after_s not negative"
+            )
 
     def changed(self, text: str) -> PoolConfig:
         """Return it with what `NAME=NUMBER[,NAME=NUMBER...]` says. Raises `ValueError`, which lists the names."""

@@ -13,7 +13,9 @@ from tidemill.admin.setup.revisions import MigrationInfo
 class TableCatalog(Protocol):
     """What the database knows of tables and views."""
 
-    async def describe(self, tables: Sequence[TablePlace], *, max_chunks: int) -> Mapping[TablePlace, TableFacts]:
+    async def describe(
+        self, tables: Sequence[TablePlace], *, max_chunks: int
+    ) -> Mapping[TablePlace, TableFacts]:
         """Return the facts of those that exist, each with its newest `max_chunks` chunks, newest first."""
         ...
 

@@ -122,7 +122,14 @@ class QueryRecorder:
             self._tell_slow(query, run)
 
     def note_command(
-        self, service_name: str, collection: str, operation: Operation, seconds: float, *, rows: int, failed: bool
+        self,
+        service_name: str,
+        collection: str,
+        operation: Operation,
+        seconds: float,
+        *,
+        rows: int,
+        failed: bool,
     ) -> None:
         """Add a command, from its arrival until its outcome was known, to the sums."""
         self._commands.add((service_name, collection, operation.value), seconds, rows=rows, failed=failed)

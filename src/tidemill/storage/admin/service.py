@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -39,7 +38,9 @@ class ServiceDatabase:
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
 
-    async def describe(self, tables: Sequence[TablePlace], *, max_chunks: int) -> Mapping[TablePlace, TableFacts]:
+    async def describe(
+        self, tables: Sequence[TablePlace], *, max_chunks: int
+    ) -> Mapping[TablePlace, TableFacts]:
         async with connection(self._pool) as borrowed, borrowed.transaction(readonly=True):
             present = [TablePlace._make(row) for row in await _rows(borrowed, "service_tables", tables)]
             database = await borrowed.fetchval("select current_database()")
@@ -76,31 +77,20 @@ class ServiceDatabase:
         return ServerFacts._make(row)
 
     async def uses_index(self, sql: str) -> bool:
-        """Plan it as a prepared statement whose plan is made for any values; it is not run."""
-        async with connection(self._pool) as borrowed:
-            await borrowed.execute(f"prepare tidemill_plan as {sql}")
-            try:
-                plan = await _plan(borrowed, _parameters(sql))
-            finally:
-                # it is the session's: a rollback does not take it away
-                await borrowed.execute("deallocate tidemill_plan")
+        async with connection(self._pool) as borrowed, borrowed.transaction(readonly=True):
+            await borrowed.execute("select set_config('tidemill.query', $1, true)", sql)
+            await borrowed.execute(_PLAN)
+            plan = await borrowed.fetchval("select current_setting('tidemill.plan')")
         return any(node in _INDEX_SCANS for node in _nodes(json.loads(plan)))
 
 
-async def _plan(borrowed: Connection, parameters: int) -> str:
-    """Return the plan of the prepared statement for any values, as JSON."""
-    values = f"({', '.join(['null'] * parameters)})" if parameters else ""
-    async with borrowed.transaction(readonly=True):
-        await borrowed.execute("set local plan_cache_mode = force_generic_plan")
-        return str(await borrowed.fetchval(f"explain (format json, costs off) execute tidemill_plan{values}"))
-
-
-_PARAMETER: Final = re.compile(r"\$(\d+)")
-
-
-def _parameters(sql: str) -> int:
-    """Return how many parameters a generated statement has: it has no literals, in which `$1` might be."""
-    return max((int(number) for number in _PARAMETER.findall(sql)), default=0)
+_PLAN: Final = """
+do $plan$ declare plan text; begin
+  execute 'explain (generic_plan, format json, costs off) ' || current_setting('tidemill.query') into plan;
+  perform set_config('tidemill.plan', plan, true);
+end $plan$
+"""
+"""The plan for any values, which the driver cannot ask for: it would bind some, and nulls exclude all chunks."""
 
 
 def _nodes(plan: Any) -> Iterator[str]:
@@ -115,7 +105,9 @@ def _nodes(plan: Any) -> Iterator[str]:
 
 def _aggregate(row: asyncpg.Record) -> AggregateFacts:
     policy = row["refresh_policy"]
-    return AggregateFacts(row["view_name"], row["materialized"], None if policy is None else json.loads(policy))
+    return AggregateFacts(
+        row["view_name"], row["materialized"], None if policy is None else json.loads(policy)
+    )
 
 
 async def _rows(

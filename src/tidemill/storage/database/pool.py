@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -214,8 +214,8 @@ def _session(application_name: str) -> dict[str, str]:
     }
 
 
-def _connecting(cutoff: Cutoff, sizes: PoolLimits) -> Callable[..., Awaitable[Any]]:
-    async def connect_and_tell(*where: Any, **how: Any) -> Any:
+def _connecting(cutoff: Cutoff, sizes: PoolLimits) -> Any:
+    async def connect_and_tell(*where: Any, **how: Any) -> asyncpg.Connection[asyncpg.Record]:
         session = await cutoff.connect(*where, **how)
         if sizes.opened is not None:
             sizes.opened(cast("Session", session))

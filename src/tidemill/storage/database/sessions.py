@@ -68,7 +68,8 @@ class WritingSession(Session):
 
 def session_of(borrowed: Connection) -> Session:
     """Return the session behind a borrowed connection, which forgets it when the session ends."""
-    return cast("Session", borrowed._con)  # noqa: SLF001  there is no public way
+    proxy: Any = borrowed
+    return cast("Session", proxy._con)  # noqa: SLF001  there is no public way
 
 
 async def consequence(borrowed: Connection, session: Session, error: Exception) -> Exception:
