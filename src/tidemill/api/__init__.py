@@ -23,6 +23,8 @@ A context is one value of `Context`. It names its commands, its events and its r
 - `Annotated[Label, Secret()]` is encrypted before it is stored or published; `SecretReader` opens it. `PasswordHash`,
   `hash_password`, `verify_password` and `SignIn` are for passwords; `entity(..., sign_in=SignInColumns(...))` says
   who may sign in.
+- `Crud` says which commands HTTP makes of its verbs: `State(..., http=Crud(...))`, of facts `Context(..., http=...)`;
+  entities have it by themselves.
 - `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
   several entities that share a life.
@@ -44,6 +46,7 @@ from tidemill.api.sign_in import Account, SignIn, SignInAnswer, SignInOutcome, S
 from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
+from tidemill.domain.collection import Crud
 from tidemill.domain.context import (
     AppendSpec,
     CommandSpec,
@@ -76,6 +79,7 @@ __all__ = [
     "CommandSpec",
     "Context",
     "ContractError",
+    "Crud",
     "DecideSpec",
     "Decision",
     "Email",

@@ -41,7 +41,7 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
-from tidemill.catalog.topics import TopicOptions
+from tidemill.catalog.topics import TopicOptions, reply_topic
 from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
@@ -262,6 +262,7 @@ class Admin:
             lanes=LaneDatabase(pool),
             topics=lambda: Topics(kafka_connection(self._settings)),
             inspector=self.topics,
+            replies=reply_topic(self._settings.topics.prefix),
         )
 
     @property

@@ -22,6 +22,11 @@ batches up to 1,000,000 bytes, Java's client up to 1 MiB."""
 _RECORD_ROOM_BYTES: Final = 128 << 10
 """What a command's key and headers, and Kafka's framing, may add to its value."""
 
+REPLY_PARTITIONS: Final = 16
+"""Of the topic for replies: processes beyond that read each other's replies, too."""
+
+_REPLIES_KEPT: Final = timedelta(hours=1)
+
 SIZE_LIMIT: Final = "max.message.bytes"
 _FOR_EVER: Final = "-1"
 _VITAL: Final = frozenset({"partitions", SIZE_LIMIT, "cleanup.policy", "retention.bytes", "retention.ms"})
@@ -113,6 +118,20 @@ def plan_topics(topics: StreamTopics, partitions: int, settings: TopicOptions) -
         TopicPlan(name, role, partitions, settings.replication, _configs(role, settings))
         for role, name in topics.named().items()
     ]
+
+
+def plan_replies(name: str, settings: TopicOptions) -> TopicPlan:
+    """Return the plan of the topic in which HTTP processes receive outcomes; each reads one partition of it.
+
+    What it holds is needed for seconds, and is nowhere relied upon.
+    """
+    configs = _configs(TopicRole.OUTCOMES, settings) | {"retention.ms": _ms(_REPLIES_KEPT)}
+    return TopicPlan(name, TopicRole.OUTCOMES, REPLY_PARTITIONS, settings.replication, configs)
+
+
+def reply_topic(prefix: str) -> str:
+    """Return the name of the topic for replies to HTTP processes."""
+    return f"{prefix}.replies.http"
 
 
 def _configs(role: TopicRole, settings: TopicOptions) -> dict[str, str]:

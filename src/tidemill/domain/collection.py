@@ -22,7 +22,8 @@ class Crud:
     """Which command creates, changes and deletes a document. None: that verb does not exist.
 
     `key`: the field of the commands that has the document's key. `match`: their field for the expected version.
-    `clear`: the field of `update` that names the fields to empty; None: nothing can be emptied.
+    `clear`: the field of `update` that names the fields to empty; None: nothing can be emptied. `reused`: whether a key
+    may be created again after its deletion, so that its first version is not 1.
     """
 
     create: type[CommandBase] | None = None
@@ -31,6 +32,20 @@ class Crud:
     key: str | None = None
     match: str | None = "expected_version"
     clear: str | None = None
+    reused: bool = False
+
+    @property
+    def commands(self) -> tuple[type[CommandBase], ...]:
+        """Return the commands that it names."""
+        return tuple(model for model in (self.create, self.update, self.delete) if model is not None)
+
+    @property
+    def named_fields(self) -> tuple[tuple[type[CommandBase], str], ...]:
+        """Return (command, field) for each field that a command must have."""
+        keyed = [(model, self.key) for model in self.commands]
+        matched = [(model, self.match) for model in (self.update, self.delete) if model is not None]
+        cleared = [(self.update, self.clear)] if self.update is not None else []
+        return tuple((model, name) for model, name in [*keyed, *matched, *cleared] if name is not None)
 
 
 @dataclass(frozen=True, kw_only=True)

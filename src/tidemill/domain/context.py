@@ -14,6 +14,7 @@ from pydantic import BaseModel
 
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.checks import OfRecords, TimedCheck
+from tidemill.domain.collection import Crud
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import BATCH_BYTES, DEFAULT_PARTITIONS
@@ -224,7 +225,7 @@ class Context:
     `family`: several states in place of `state`; they share the context's key and are folded as one. `codes`: the
     context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
     for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
-    command may append many rows.
+    command may append many rows. `http`: the command by which HTTP appends facts; those of states are at each state.
     """
 
     aggregate: str
@@ -241,6 +242,7 @@ class Context:
     retention: Retention | None = None
     family: tuple[State, ...] = ()
     batch_bytes: int | None = None
+    http: Crud | None = None
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -258,6 +260,7 @@ class Context:
         for state in self.states:
             self._check_references(state)
         self._check_names()
+        self._check_http()
         secrets_declared(self.commands, self.states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
@@ -274,6 +277,27 @@ class Context:
         names = [projection.name for projection in self.projections] + views
         if twice := {name for name in names if names.count(name) > 1}:
             raise ContractError(f"context {self.aggregate} has two read models named {', '.join(twice)}")
+
+    def _check_http(self) -> None:
+        """Refuse what HTTP would send to no avail: a command of another context, or one without a declared field."""
+        accepted = {spec.model for spec in self.commands}
+        for crud in filter(None, [self.http, *(state.http for state in self.states)]):
+            for model in crud.commands:
+                if model not in accepted:
+                    raise ContractError(
+                        f"context {self.aggregate} does not accept {model.__name__}, which http names"
+                    )
+            for model, name in crud.named_fields:
+                if name not in model.model_fields:
+                    raise ContractError(f"{model.__name__} has no field {name}, which http names")
+
+    def crud_of(self, table: TableShape) -> Crud:
+        """Return the commands of a collection by its table: that of facts, of a state, or what readers see of it."""
+        for state in self.states:
+            if state.table is table or (state.view is not None and state.view.table is table):
+                return state.http or Crud()
+        appended = {spec.model for spec in self.commands if spec.appends_to is table}
+        return self.http if self.http is not None and self.http.create in appended else Crud()
 
     def _check_references(self, state: State) -> None:
         """Refuse a reference inside the aggregate whose row may be another lane's: nothing would guard it."""

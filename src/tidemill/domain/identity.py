@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from functools import lru_cache
 from uuid import UUID, uuid5
 
@@ -38,6 +39,11 @@ def identify(command_id: str, service_name: str) -> str:
     if _EITHER_CASE.fullmatch(command_id):
         return command_id.lower()
     return str(uuid5(_namespace(service_name), command_id))
+
+
+def payload_digest(name: str, facts: bytes) -> int:
+    """Return what tells two payloads apart: of the command's full name and its bytes after the base fields."""
+    return zlib.crc32(facts, zlib.crc32(name.encode()))
 
 
 def event_id(command: str | UUID, item: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from tidemill.domain.collection import Crud
 from tidemill.domain.folded_text import folded_column
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
@@ -80,7 +81,8 @@ class State:
     `deleted`: the boolean column that is true of rows that are not in force any more; None: all rows are in force.
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
-    `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts.
+    `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts. `http`: the commands that HTTP makes
+    of its verbs, each accepted by one event; None: it only reads the rows.
     """
 
     model: type[Any]
@@ -95,6 +97,7 @@ class State:
     key_of: Callable[[Any], str] | None = None
     view: ReadView | None = None
     sign_in: SignInColumns | None = None
+    http: Crud | None = None
 
     @property
     def name(self) -> str:

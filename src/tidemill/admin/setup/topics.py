@@ -9,7 +9,7 @@ from tidemill.admin.ports import TopicInspector
 from tidemill.admin.setup.ports import LaneCreation, Migrations
 from tidemill.catalog.ports import TopicStore
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan, plan_topics
+from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan, plan_replies, plan_topics
 from tidemill.domain.errors import ContractError, UsageError
 
 
@@ -33,6 +33,7 @@ class TopicSetup:
     """Creates the topics of a deployment with their lanes, and checks their settings.
 
     `settings`, `partitions`: what an installation has set, None if nothing. `topics`: may raise `UsageError`.
+    `replies`: the topic in which HTTP processes receive outcomes; None: there is none.
     """
 
     catalog: StreamCatalog
@@ -42,6 +43,7 @@ class TopicSetup:
     lanes: LaneCreation
     topics: Callable[[], TopicStore]
     inspector: TopicInspector
+    replies: str | None = None
 
     async def create(self) -> list[Prepared]:
         """Create the topics of every stream, record its lanes, raise limits that are too low; all else stays.
@@ -52,7 +54,10 @@ class TopicSetup:
             Unavailable: a server is.
         """
         await self.migrations.check()
-        return [await self._prepare(part) for part in self.catalog.streams.values()]
+        prepared = [await self._prepare(part) for part in self.catalog.streams.values()]
+        if self.replies is not None:
+            await self.topics().create([plan_replies(self.replies, self.settings())])
+        return prepared
 
     async def check(self) -> list[TopicFinding]:
         """Return where topics differ from their expected settings. Raises `Unavailable`."""

@@ -15,6 +15,7 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, func, text
 from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
 from tidemill.api.tables import row_table
+from tidemill.domain.collection import Crud
 from tidemill.domain.errors import ContractError
 from tidemill.domain.folded_text import folded, folded_column
 from tidemill.domain.messages import Message
@@ -124,6 +125,14 @@ def state_of(
         key_of=lambda event: str(getattr(event, naming.key)),
         view=view_of(table, options),
         sign_in=options.sign_in,
+        http=Crud(
+            create=messages.create,
+            update=messages.update,
+            delete=messages.delete,
+            key=naming.key,
+            clear="clear",
+            reused=options.delete == "hard",
+        ),
     )
 
 

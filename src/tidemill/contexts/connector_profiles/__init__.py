@@ -1,6 +1,6 @@
 """Connector profiles: how a service reaches a source; each has a permanent id, and a name while it is active."""
 
-from tidemill.api import Context, State, Unique, decide
+from tidemill.api import Context, Crud, State, Unique, decide
 from tidemill.contexts.connector_profiles import rules
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
@@ -35,6 +35,12 @@ context = Context(
                 constraint="connector_profiles_active_name",
                 where=connector_profiles.c.active,
             ),
+        ),
+        http=Crud(
+            create=RegisterConnectorProfile,
+            update=UpdateConnectorProfile,
+            delete=DeactivateConnectorProfile,
+            key="profile_id",
         ),
     ),
     projections=(connector_directory,),

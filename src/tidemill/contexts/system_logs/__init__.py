@@ -8,6 +8,7 @@ from pydantic import Field, StringConstraints
 from tidemill.api import (
     CommandBase,
     Context,
+    Crud,
     Json,
     Label,
     Message,
@@ -57,5 +58,6 @@ context = Context(
     key=lambda command: command.service,
     commands=(append(RecordSystemLogs, into=system_logs, event=SystemLogsRecorded, rows="lines"),),
     partitions=16,
+    http=Crud(create=RecordSystemLogs),
     retention=Retention(table=system_logs, after=timedelta(days=90)),
 )

@@ -7,6 +7,7 @@ from pydantic import Field
 from tidemill.api import (
     CommandBase,
     Context,
+    Crud,
     Json,
     Label,
     Message,
@@ -57,5 +58,6 @@ context = Context(
         append(RecordTelemetryEvents, into=telemetry_events, event=TelemetryEventsRecorded, rows="events"),
     ),
     partitions=16,
+    http=Crud(create=RecordTelemetryEvents),
     retention=Retention(table=telemetry_events, after=timedelta(days=90)),
 )

@@ -48,6 +48,8 @@ class Log(StrEnum):
     RECORD_PARKED = "record_parked"
     CONTEXT_CRASHED = "context_crashed"
     TIME_WAS_AHEAD = "time_was_ahead"
+    JOURNAL_ENTRY_OPEN = "journal_entry_open"
+    REPLIES_MISSED = "replies_missed"
     RELAY_RESTARTED = "relay_restarted"
     RELAY_WAITS = "relay_waits"
     RELAY_FAILED = "relay_failed"

@@ -116,6 +116,21 @@ LANES_WAITING = _gauge(
 )
 REPLIES = _counter("replies_total", "replies: sent, refused, dropped or failed", "result")
 
+# --- submissions ---------------------------------------------------------------------------------------------------
+SUBMISSIONS = _counter(
+    "submissions_total",
+    "commands that came by HTTP, by what their senders got for them",
+    "aggregate",
+    "result",
+)
+SUBMISSION_SECONDS = _histogram(
+    "submission_seconds", "a command that came by HTTP, from its encoding to its answer", "aggregate"
+)
+SUBMISSIONS_WAITING = _gauge("submissions_waiting", "commands that came by HTTP and wait for their outcomes")
+SUBMISSION_OUTCOMES = _counter(
+    "submission_outcomes_total", "outcomes of commands that came by HTTP: by reply, or by the log", "source"
+)
+
 # --- outbox ----------------------------------------------------------------------------------------------------------
 PUBLISHED = _counter(
     "published_records_total", "records acknowledged, by role of the topic", "aggregate", "role"

@@ -15,6 +15,7 @@ from tidemill.catalog.schemas import MessageSchema
 from tidemill.commands.ports import Decoded
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, NewerSchema, Unreadable, UsageError
+from tidemill.domain.identity import payload_digest
 from tidemill.domain.messages import EventBase
 from tidemill.domain.messages import Message as Model
 from tidemill.domain.rejections import ParkingCode
@@ -112,6 +113,13 @@ class StreamCodec:
         if name not in self._prefixes:
             self._prefixes[name] = await self._commands.prefix_for_writing(name)
         return self._prefixes[name] + self._command_forms[name].write(fields)
+
+    def digest(self, value: bytes) -> int:
+        """Return the digest that the log stores of a command's content, base fields aside. Raises `Unreadable`."""
+        decoded = self._decode(value)
+        if isinstance(decoded, Unreadable):
+            raise decoded
+        return payload_digest(decoded.name, decoded.facts)
 
     def _decode(self, value: bytes | None) -> Decoded | Unreadable:
         if not value:

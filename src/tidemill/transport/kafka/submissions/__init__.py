@@ -1,0 +1,1 @@
+"""Commands that came by HTTP: sent, and their replies received."""
