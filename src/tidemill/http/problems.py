@@ -8,7 +8,7 @@ from typing import Any, Final
 from uuid import uuid4
 
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
-from tidemill.domain.rejections import ParkingCode, RejectionCode
+from tidemill.domain.rejections import PARKED, REJECTED, ParkingCode, RejectionCode
 from tidemill.domain.request_codes import RequestCode, Retry
 from tidemill.http.answer import Answer
 
@@ -38,6 +38,11 @@ _RETRY_AFTER_S: Final = 1.0
 def rejection_status(code: str) -> tuple[int, Retry]:
     """Return the status of a command's rejection or parking."""
     return REJECTION_STATUS.get(code, (409, Retry.NEW_KEY))
+
+
+def advice_of(code: str) -> str:
+    """Return what to do about the code of an outcome; of a context's own code its message says it."""
+    return {**REJECTED, **PARKED}.get(code, "read `detail`, correct the command, send it with a new key")
 
 
 def refusal(error: RequestRefused, *, instance: str) -> Answer:

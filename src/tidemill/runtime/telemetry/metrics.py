@@ -200,6 +200,8 @@ ARCHIVER_SECONDS = _histogram(
 # --- who asks ---------------------------------------------------------------------------------------------------------
 UNAUTHENTICATED = _counter(
     "unauthenticated_total", "requests without valid credentials, by what was wrong with them", "reason"
+)
+
 # --- http ------------------------------------------------------------------------------------------------------------
 # `route` is the template (`/api/db/{collection}/{id}`), never the path that was asked for; no label names who asks.
 HTTP_REQUESTS = _counter(

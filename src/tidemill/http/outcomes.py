@@ -1,0 +1,101 @@
+"""The answer to a command: its outcome, or where to ask for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import quote
+
+from tidemill.domain.errors import RequestRefused, Unavailable
+from tidemill.domain.request_codes import RequestCode, Retry
+from tidemill.http import problems
+from tidemill.http.answer import Answer
+from tidemill.http.models import CommandResponse
+from tidemill.submissions.requests import SubmissionResult
+
+RETRY_AFTER_S: Final = 1
+
+
+def response_of(result: SubmissionResult, document: Mapping[str, Any] | None = None) -> CommandResponse:
+    """Return the specification's CommandResponse."""
+    return CommandResponse(
+        success=result.applied,
+        transaction_id=result.transaction_id,
+        affected_rows=result.affected_rows,
+        execution_time=result.execution_time_s,
+        error_message=result.message,
+        command_id=result.command_id,
+        outcome=None if result.outcome is None else str(result.outcome),
+        code=result.code,
+        seen=None if result.token is None else str(result.token),
+        document=None if document is None else dict(document),
+    )
+
+
+def answer_of(
+    result: SubmissionResult, *, instance: str, created: bool = False, matched: bool = False
+) -> Answer:
+    """Return the answer to a write: 201 or 200, 202 while the outcome is not known, or a problem.
+
+    `created`: it would have created something. `matched`: it demanded a version.
+    """
+    if result.outcome is None:
+        answer = _undecided(result)
+    elif result.applied:
+        answer = Answer(201 if created else 200, response_of(result).model_dump_json().encode())
+    else:
+        answer = _refused(result, instance=instance, matched=matched)
+    _describe(answer, result)
+    return answer
+
+
+def refusal_of(error: RequestRefused | Unavailable, command_id: str | None, *, instance: str) -> Answer:
+    """Return the answer to a write that was refused or lost; it names the key, so that it can be sent again."""
+    if isinstance(error, RequestRefused):
+        answer = problems.refusal(error, instance=instance)
+    else:
+        answer = problems.unavailable(error, instance=instance)
+    if command_id is not None:
+        answer.add(b"idempotency-key", command_id)
+    return answer
+
+
+def command_url(command_id: str) -> str:
+    """Return where to ask for a command's outcome."""
+    return f"/api/db/commands/{quote(command_id, safe='')}"
+
+
+def _undecided(result: SubmissionResult) -> Answer:
+    answer = Answer(202, response_of(result).model_dump_json().encode())
+    answer.add(b"location", command_url(result.command_id))
+    answer.add(b"retry-after", str(RETRY_AFTER_S))
+    return answer
+
+
+def _refused(result: SubmissionResult, *, instance: str, matched: bool) -> Answer:
+    code = result.code or str(result.outcome).upper()
+    status, retry = problems.rejection_status(code)
+    if code == "VERSION_CONFLICT" and matched:
+        status, retry = RequestCode.MATCH_FAILED.status, Retry.NEW_KEY
+    more = response_of(result).model_dump(exclude={"success", "error_message", "code", "document"})
+    return problems.problem(
+        status,
+        code,
+        result.message or "the command was refused",
+        retry=retry,
+        instance=instance,
+        advice=problems.advice_of(code),
+        more=more,
+    )
+
+
+def _describe(answer: Answer, result: SubmissionResult) -> None:
+    answer.add(b"idempotency-key", result.command_id)
+    answer.add(b"cache-control", "no-store")
+    if result.outcome is not None:
+        answer.add(b"tidemill-outcome", str(result.outcome))
+    if result.token is not None and result.token.sequence > 0:
+        answer.add(b"tidemill-seen", str(result.token))
+    if result.version is not None and result.applied:
+        answer.add(b"etag", f'"v{result.version}"')
+        answer.add(b"tidemill-version", str(result.version))

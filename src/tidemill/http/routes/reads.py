@@ -1,0 +1,379 @@
+"""Reading collections: a document by its key, pages, counts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Final
+from urllib.parse import quote
+
+from tidemill.admin.service.query_records import Operation as Work
+from tidemill.admin.service.query_records import QueryRecorder, QueryRun
+from tidemill.domain.collection import CollectionKind
+from tidemill.domain.errors import RequestRefused
+from tidemill.domain.request_codes import RequestCode
+from tidemill.http.accept import demand_json
+from tidemill.http.access import readable
+from tidemill.http.answer import Answer, json_answer
+from tidemill.http.exchange import Exchange
+from tidemill.http.models import QueryResponse
+from tidemill.http.preferences import READ_WAIT_S, none_match
+from tidemill.http.routes import shapes
+from tidemill.http.routing import Operation, Parameter
+from tidemill.queries.collections import Collections, VisibleCollection, no_document, parse_key
+from tidemill.queries.filters import predicates
+from tidemill.queries.ports import Document
+from tidemill.queries.reader import CollectionReader, CountAnswer, PageAnswer
+from tidemill.queries.request import PageRequest, count_request, fields_request, page_request
+from tidemill.queries.request_body import body_request
+from tidemill.queries.seen import HEADER, NOTHING_SEEN, SeenToken, format_seen, merged, parse_seen
+from tidemill.queries.seen_waiter import Behind, SeenWaiter
+
+_VARY: Final = "Authorization, Accept, Prefer, Tidemill-Seen"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadRoutes:
+    """The operations that read. `timeout_s`: of the database."""
+
+    collections: Collections
+    reader: CollectionReader
+    waiter: SeenWaiter
+    recorder: QueryRecorder
+    timeout_s: float = 5.0
+
+    def operations(self) -> list[Operation]:
+        """Return them."""
+        return [
+            Operation(
+                method="GET",
+                path="/api/db/{collection}/{id}",
+                name="getDocument",
+                summary="A document by its key",
+                handler=self._document,
+                parameters=(
+                    shapes.COLLECTION,
+                    shapes.ID,
+                    shapes.FIELDS,
+                    shapes.IF_NONE_MATCH,
+                    shapes.PREFER,
+                    shapes.SEEN,
+                ),
+                answers={
+                    200: ("The document, with its ETag.", shapes.DOCUMENT),
+                    304: ("It still has the ETag.", None),
+                },
+                codes=(*shapes.READ_CODES, RequestCode.NO_DOCUMENT, RequestCode.BAD_VALUE),
+            ),
+            Operation(
+                method="GET",
+                path="/api/db/{collection}",
+                name="listDocuments",
+                summary="A page of documents, by filters `field.operator=value`",
+                handler=self._page,
+                parameters=_PAGE,
+                answers={200: ("A page; `data.next` is null at the end.", QueryResponse)},
+                codes=shapes.PAGE_CODES,
+            ),
+            *self._by_body(),
+            Operation(
+                method="GET",
+                path="/api/db/{collection}/count",
+                name="countDocuments",
+                summary="How many documents pass a filter",
+                handler=self._count,
+                parameters=(shapes.COLLECTION, shapes.WHERE, _MODE, shapes.PREFER, shapes.SEEN),
+                answers={200: ("The number.", _COUNT)},
+                codes=shapes.PAGE_CODES,
+            ),
+        ]
+
+    def _by_body(self) -> list[Operation]:
+        by_post = Operation(
+            method="POST",
+            path="/api/db/{collection}/query",
+            name="queryDocuments",
+            summary="A page of documents, by a query as JSON",
+            handler=self._query,
+            parameters=(shapes.COLLECTION, shapes.PREFER, shapes.SEEN),
+            body={"application/json": _QUERY},
+            answers={200: ("A page; `data.next` is null at the end.", QueryResponse)},
+            codes=(
+                *shapes.PAGE_CODES,
+                RequestCode.BAD_BODY,
+                RequestCode.BODY_TOO_LARGE,
+                RequestCode.MEDIA_TYPE,
+            ),
+        )
+        by_query = replace(
+            by_post,
+            method="QUERY",
+            path="/api/db/{collection}",
+            name="queryDocumentsByQuery",
+            described=False,
+        )  # RFC 10008; OpenAPI 3.1 has no name for the method
+        return [by_post, by_query]
+
+    async def _document(self, exchange: Exchange) -> Answer:
+        collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
+        key = parse_key(collection, exchange.raw["id"])
+        fields = fields_request(collection, exchange.pairs)
+        read = await _Read.begin(self, exchange, collection)
+        with read.timed(_pattern(collection, "by key")) as run:
+            document = await self.reader.document(
+                collection, key, fields, numbers_native=native, timeout_s=self.timeout_s
+            )
+            run.rows = int(document is not None)
+        if document is None:
+            raise no_document()
+        tag = _tag(collection, document)
+        if tag is not None and none_match(exchange.header("if-none-match")) & {tag, "*"}:
+            answer = Answer(304, media_type=None)
+        else:
+            answer = Answer(200, document.body)
+        if tag is not None:
+            answer.add(b"etag", f'"{tag}"')
+            answer.add(b"tidemill-version", str(document.version))
+        return read.finished(answer)
+
+    async def _page(self, exchange: Exchange) -> Answer:
+        collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
+        request = replace(page_request(collection, exchange.pairs), numbers_native=native)
+        answer, page = await self._paged(exchange, collection, request)
+        if page.next is not None:
+            answer.add(b"link", f'<{_next_url(exchange, page.next)}>; rel="next"')
+        return answer
+
+    async def _query(self, exchange: Exchange) -> Answer:
+        collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
+        _demand_no_parameters(exchange)
+        request = replace(body_request(collection, await exchange.json()), numbers_native=native)
+        answer, _ = await self._paged(exchange, collection, request)
+        return answer
+
+    async def _paged(
+        self, exchange: Exchange, collection: VisibleCollection, request: PageRequest
+    ) -> tuple[Answer, PageAnswer]:
+        read = await _Read.begin(self, exchange, collection)
+        with read.timed(_page_pattern(collection, request)) as run:
+            page = await self.reader.page(collection, replace(request, timeout_s=self.timeout_s))
+            run.rows = page.row_count
+        return read.finished(Answer(200, _query_response(page, read.seconds))), page
+
+    async def _count(self, exchange: Exchange) -> Answer:
+        collection = readable(self.collections, exchange)
+        demand_json(exchange.header("accept"))
+        request = count_request(collection, exchange.pairs)
+        read = await _Read.begin(self, exchange, collection)
+        with read.timed(_pattern(collection, f"count {request.mode}")):
+            counted = await self.reader.count(collection, replace(request, timeout_s=self.timeout_s))
+        return read.finished(json_answer(_counted(counted)))
+
+
+class _Read:
+    """One read: what its client has seen was waited for; how long it took is recorded; the answer says what it shows."""
+
+    def __init__(
+        self,
+        routes: ReadRoutes,
+        exchange: Exchange,
+        collection: VisibleCollection,
+        shows: SeenToken,
+        behind: Behind | None,
+    ) -> None:
+        self._routes = routes
+        self._exchange = exchange
+        self._collection = collection
+        self._shows = shows
+        self._behind = behind
+        self.seconds = 0.0
+
+    @classmethod
+    async def begin(cls, routes: ReadRoutes, exchange: Exchange, collection: VisibleCollection) -> _Read:
+        """Wait until the rows show what the client has seen. Raises `RequestRefused`."""
+        prefer, header = exchange.prefer, exchange.header(HEADER.lower())
+        declared = collection.collection
+        seen = NOTHING_SEEN if header is None else parse_seen(header)
+        behind = None
+        if seen:
+            wait_s = READ_WAIT_S if prefer.wait_s is None else prefer.wait_s
+            reached = await routes.waiter.reached(
+                seen,
+                declared.projection,
+                wait_s,
+                stale_ok=prefer.stale_ok,
+                visible=lambda aggregate: _may_know(routes, exchange, aggregate),
+            )
+            behind = reached if isinstance(reached, Behind) else None
+        shows = seen if behind is None else NOTHING_SEEN
+        if prefer.seen_all:
+            shows = merged(shows, await routes.waiter.lanes_of(declared.aggregate, declared.projection))
+        return cls(routes, exchange, collection, shows, behind)
+
+    def timed(self, pattern: str, work: Work = Work.FIND) -> _Timed:
+        """Return what times and records the block; `pattern`: the shape of what is asked."""
+        return _Timed(self, pattern, work)
+
+    def note(self, run: QueryRun) -> None:
+        """Record how it ran."""
+        self.seconds = run.seconds
+        caller = self._exchange.caller.name
+        query = self._routes.recorder.query(caller, self._exchange.header("x-correlation-id"))
+        self._routes.recorder.note(query, run)
+
+    @property
+    def collection_name(self) -> str:
+        """Return what is read."""
+        return self._collection.name
+
+    def finished(self, answer: Answer) -> Answer:
+        """Return the answer with the headers of a read."""
+        answer.add(b"cache-control", "private, no-cache")
+        answer.add(b"vary", _VARY)
+        answer.add(b"server-timing", f"db;dur={self.seconds * 1000:.2f}")
+        if self._shows:
+            answer.add(HEADER.lower().encode(), format_seen(self._shows))
+        if self._behind is not None:
+            answer.add(b"tidemill-behind", self._behind.header)
+        return answer
+
+
+class _Timed:
+    """Times a block, and records it with its rows or with the code of its refusal."""
+
+    def __init__(self, read: _Read, pattern: str, work: Work) -> None:
+        self._read = read
+        self._pattern = pattern
+        self._work = work
+        self._began_s = 0.0
+        self.rows = 0
+
+    def __enter__(self) -> _Timed:
+        self._began_s = time.perf_counter()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
+        code = None if error is None else str(getattr(error, "code", RequestCode.INTERNAL))
+        self._read.note(
+            QueryRun(
+                collection=self._read.collection_name,
+                operation=self._work,
+                pattern=self._pattern,
+                seconds=time.perf_counter() - self._began_s,
+                rows=self.rows,
+                code=code,
+            )
+        )
+
+
+def _may_know(routes: ReadRoutes, exchange: Exchange, aggregate: str) -> bool:
+    """Tell whether the principal has a grant for a collection of an aggregate: else its lanes do not exist for it."""
+    return any(
+        exchange.caller.grant(collection.name) is not None
+        for collection in routes.collections
+        if collection.collection.aggregate == aggregate
+    )
+
+
+def _page_pattern(collection: VisibleCollection, request: PageRequest) -> str:
+    """Return the shape of what is asked, without values."""
+    where = "&".join(f"{part.column}.{part.operator}" for part in predicates(request.where))
+    sort = ",".join(("-" if key.descending else "") + key.column for key in request.sort)
+    return _pattern(collection, f"page {where} sort {sort}")
+
+
+def _pattern(collection: VisibleCollection, what: str) -> str:
+    return f"{collection.name}: {what}"
+
+
+def _tag(collection: VisibleCollection, document: Document) -> str | None:
+    """Return the tag of a version: of a state `v`, which commands may demand; of a read model `r`, its own count."""
+    if document.version is None:
+        return None
+    kind = "v" if collection.collection.kind is CollectionKind.STATE else "r"
+    return f"{kind}{document.version}"
+
+
+def _query_response(page: PageAnswer, seconds: float) -> bytes:
+    """Return the specification's QueryResponse; the rows are JSON already."""
+    count = b"" if page.count is None else b', "count": ' + json.dumps(_counted(page.count)).encode()
+    return b"".join(
+        (
+            b'{"success": true, "data": {"rows": ',
+            page.rows,
+            b', "next": ',
+            json.dumps(page.next).encode(),
+            count,
+            b'}, "execution_time": ',
+            b"%.6f" % seconds,
+            b', "row_count": %d, "cache_hit": false, "error_message": null}' % page.row_count,
+        )
+    )
+
+
+def _counted(counted: CountAnswer) -> dict[str, Any]:
+    at_least = {"at_least": True} if counted.at_least else {}
+    return {"count": counted.count, "mode": str(counted.mode), **at_least}
+
+
+def _next_url(exchange: Exchange, cursor: str) -> str:
+    kept = [part for part in exchange.query.split(b"&") if part and not part.startswith(b"_after=")]
+    query = b"&".join([*kept, b"_after=" + quote(cursor, safe="").encode()])
+    return f"{exchange.path.decode('latin-1')}?{query.decode('latin-1')}"
+
+
+def _demand_no_parameters(exchange: Exchange) -> None:
+    if exchange.pairs:
+        raise RequestRefused(
+            RequestCode.BAD_PARAMETER, f"{exchange.pairs[0][0]}: a query by its body has no parameters"
+        )
+
+
+# --- the description -------------------------------------------------------------------------------------------------
+
+_MODES: Final = {"type": "string", "enum": ["none", "exact", "estimated", "capped"], "default": "none"}
+_MODE: Final = Parameter(
+    "_mode", "query", "How it is counted; `capped` ends at 10,001.", {**_MODES, "default": "exact"}
+)
+_PAGE: Final = (
+    shapes.COLLECTION,
+    shapes.FIELDS,
+    shapes.WHERE,
+    Parameter("_sort", "query", "Fields, separated by commas, `-` before a descending one."),
+    Parameter(
+        "_limit",
+        "query",
+        "At most so many documents.",
+        {"type": "integer", "minimum": 1, "maximum": 1000, "default": 100},
+    ),
+    Parameter("_after", "query", "The cursor of the next page, from `data.next` of the page before."),
+    Parameter("_count", "query", "Whether the documents are counted, too.", _MODES),
+    shapes.PREFER,
+    shapes.SEEN,
+)
+_COUNT: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "required": ["count", "mode"],
+    "properties": {
+        "count": {"type": "integer"},
+        "mode": {"type": "string"},
+        "at_least": {"type": "boolean", "description": "There are more."},
+    },
+}
+_QUERY: Final[Mapping[str, Any]] = {
+    "type": "object",
+    "additionalProperties": False,
+    "properties": {
+        "where": {
+            "type": ["object", "null"],
+            "description": 'Such as `{"price": {"gte": 100}}`; also `_or`, `_not`.',
+        },
+        "fields": {"type": ["array", "null"], "items": {"type": "string"}},
+        "sort": {"type": ["array", "null"], "items": {"type": "string"}, "maxItems": 4},
+        "limit": {"type": ["integer", "null"], "minimum": 1, "maximum": 1000},
+        "after": {"type": ["string", "null"]},
+        "count": {"type": ["string", "null"], "enum": [None, *_MODES["enum"]]},
+    },
+}
