@@ -1,11 +1,13 @@
-"""What security needs of servers: data keys and master keys, principals with their grants, the keys of JWTs."""
+"""What security needs of servers: keys of secrets, the journal, principals with their grants, the keys of JWTs."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 from typing import NamedTuple, Protocol
 
 from tidemill.security.data_keys import SecretKeyRow
+from tidemill.security.journal import EntryRef, JournalRow
 from tidemill.security.master_keys import MasterKey
 from tidemill.security.principal_rows import PrincipalChange, PrincipalState
 
@@ -114,4 +116,54 @@ class KeySetSource(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+class JournalStore(Protocol):
+    """Where a process stores its entries. Every call may raise `TransientError`."""
+
+    async def now(self) -> datetime:
+        """Return the server's time."""
+        ...
+
+    async def append(self, rows: Sequence[JournalRow]) -> bool:
+        """Store rows, all or none; return once they are durable. False: none, since one of their places is taken.
+
+        After an error it is unknown whether they are stored, until `hash_of` is asked or `append` returns.
+        """
+        ...
+
+    async def hash_of(self, ref: EntryRef) -> bytes | None:
+        """Return the hash of the entry that is stored at a place, None if there is none."""
+        ...
+
+
+class OpenIntent(NamedTuple):
+    """An intent without an outcome, and what the log says of its command.
+
+    `outcome`: the log's letter, None if the log does not have the command. `code`: of a rejection. `logged_at`: when
+    it was decided. `log_begins`: since when the log is complete.
+    """
+
+    row: JournalRow
+    outcome: bytes | None
+    code: str | None
+    logged_at: datetime | None
+    log_begins: datetime | None
+
+
+class JournalReader(Protocol):
+    """The journal, to be checked. Every call may raise `Unavailable`."""
+
+    async def size(self) -> int:
+        """Return the number of entries."""
+        ...
+
+    def rows(self) -> AsyncIterator[Sequence[JournalRow]]:
+        """Yield all entries as of one moment, by writer and number, some hundreds at a time."""
+        ...
+
+    def open_intents(self) -> AsyncIterator[Sequence[OpenIntent]]:
+        """Yield the intents without an outcome as of one moment, by writer and number, some hundreds at a time."""
+        ...
+
+    async def hash_of(self, ref: EntryRef) -> bytes | None:
+        """Return the hash of the entry that is stored at a place, None if there is none."""
         ...

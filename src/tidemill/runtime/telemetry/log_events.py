@@ -82,3 +82,7 @@ class Log(StrEnum):
     ARCHIVAL_INTERRUPTED = "archival_interrupted"
     ARCHIVAL_HEARTBEAT_LOST = "archival_heartbeat_lost"
     QUERY_SLOW = "query_slow"
+    JOURNAL_ANCHOR = "journal_anchor"
+    JOURNAL_BEGUN_ANEW = "journal_begun_anew"
+    JOURNAL_FAILED = "journal_failed"
+    JOURNAL_RECOVERED = "journal_recovered"

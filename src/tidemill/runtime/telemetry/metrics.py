@@ -221,6 +221,20 @@ POOL_CONNECTIONS = _gauge(
     "pool_connections", "database connections by class of work: idle, lent or overflow", "pool", "state"
 )
 
+# --- journal ---------------------------------------------------------------------------------------------------------
+JOURNAL_ENTRIES = _counter(
+    "journal_entries_total", "entries of the journal that are durable, by kind", "kind"
+)
+JOURNAL_SECONDS = _histogram(
+    "journal_seconds", "storing entries that waited together, with what was tried again"
+)
+JOURNAL_COMMIT_ENTRIES = _histogram("journal_commit_entries", "entries stored together", buckets=_SIZES)
+JOURNAL_LOST = _counter(
+    "journal_lost_entries_total",
+    "outcomes and refusals that could not wait any longer; the intent of a lost outcome stays open",
+    "kind",
+)
+
 # --- the process -----------------------------------------------------------------------------------------------------
 GENERATIONS = _counter("generations_opened_total", "rolls of the log to a new generation")
 DEPENDENCY_UP = _gauge("dependency_up", "1 if the last probe of a server answered in time", "dependency")

@@ -1,0 +1,104 @@
+"""The journal: what was done by hand or over HTTP, and by whom; and the role of the process that serves HTTP.
+
+Revision ID: core_0011
+Revises: core_0010
+"""
+
+from __future__ import annotations
+
+from tidemill.migration import run_script
+
+revision = "core_0011"
+down_revision = "core_0010"
+branch_labels = None
+depends_on = None
+
+ROLE = """
+-- What serves HTTP reads what readers read: a new context grants its tables to tidemill_reader, and needs no line for
+-- this role. Both roles may have been made by a superuser, who then makes the one a member of the other.
+do $$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = 'tidemill_http') then
+    begin
+      create role tidemill_http nologin;
+    exception
+      when duplicate_object or unique_violation then null;
+      when insufficient_privilege then
+        raise exception 'the role tidemill_http is missing, and this login may make none'
+          using errcode = '42501', hint = 'a superuser makes it: create role tidemill_http nologin in role tidemill_reader';
+    end;
+  end if;
+  if not pg_has_role('tidemill_http', 'tidemill_reader', 'member') then
+    begin
+      grant tidemill_reader to tidemill_http;
+    exception when unique_violation then null;  -- another database of the server was migrated at the same moment
+    end;
+  end if;
+end $$;
+"""
+
+TABLES = """
+-- One chain for each start of a process (`writer`): numbers are dense from 1, and the first entry is its anchor. `hash`
+-- covers the row and the hash before it (tidemill.security.journal.row_hash), so that a change, a removal or another
+-- order is seen by whoever walks the chain. `of_*`: the intent that an outcome belongs to.
+create table tm.journal (
+  writer uuid not null, number bigint not null, at timestamptz not null, kind text not null,
+  principal text, action text not null, collection text, command_id uuid, of_writer uuid, of_number bigint,
+  detail jsonb not null default '{}', hash bytea not null,
+  primary key (writer, number),
+  check (number > 0 and octet_length(hash) = 32),
+  check (kind in ('anchor', 'intent', 'outcome', 'refusal', 'change')),
+  check ((kind = 'outcome') = (of_number is not null) and (of_writer is null) = (of_number is null)),
+  check (octet_length(detail::text) <= 4096));
+-- Which intents have an outcome; entries of a time are found by their place, since they are stored as they are made.
+create index journal_outcome on tm.journal (of_writer, of_number) where of_number is not null;
+create index journal_at on tm.journal using brin (at) with (pages_per_range = 32, autosummarize = on);
+
+comment on table tm.journal is 'Tidemill: who did what by hand or over HTTP; append-only, checked by tidemill audit --journal';
+
+-- No login but the owner's could do it; the owner does not do it by mistake.
+create function tm.refuse_journal_change() returns trigger language plpgsql set search_path = pg_catalog, pg_temp as $$
+begin
+  raise exception 'tm.journal is append-only' using errcode = '42501';
+end $$;
+create trigger append_only before update or delete or truncate on tm.journal
+  for each statement execute function tm.refuse_journal_change();
+"""
+
+GRANTS = """
+revoke execute on function tm.refuse_journal_change() from public;
+grant select, insert on tm.journal to tidemill_service;
+
+grant usage on schema tm to tidemill_http;
+grant select on public.tidemill_version, public.tidemill_migration to tidemill_http;
+grant insert, select (writer, number, hash) on tm.journal to tidemill_http;
+grant select on tm.lane, tm.halt, tm.waiting, tm.batch, tm.log, tm.published, tm.timeline, tm.generation, tm.projection,
+  tm.checkpoint, tm.archive to tidemill_http;
+do $$
+declare name text;
+begin
+  for name in select c.oid::regclass from pg_class c
+    where c.relnamespace = 'tm'::regnamespace and c.relkind = 'r' and c.relname like 'principal%' loop
+    execute format('grant select on %s to tidemill_http', name);
+  end loop;
+end $$;
+"""
+
+LEAVE = """
+drop table tm.journal;
+drop function tm.refuse_journal_change();
+revoke all on all tables in schema tm from tidemill_http;
+revoke usage on schema tm from tidemill_http;
+revoke select on public.tidemill_version, public.tidemill_migration from tidemill_http;
+"""
+
+
+def upgrade() -> None:
+    """Add the journal and the role."""
+    for part in (ROLE, TABLES, GRANTS):
+        run_script(part)
+
+
+def downgrade() -> None:
+    """Drop the journal. The role stays: other databases of the server use it."""
+    run_script(LEAVE)
