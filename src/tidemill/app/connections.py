@@ -20,7 +20,7 @@ from tidemill.storage.database.pool import (
 from tidemill.storage.database.probe import PROBE_TIMEOUTS, DatabaseProbe
 from tidemill.transport.kafka.client.client import KafkaConnection
 
-Login = Literal["service", "migration", "reader", "archiver", "retention"]
+Login = Literal["service", "migration", "reader", "archiver", "retention", "http"]
 Tls = ssl.SSLContext | Literal[False] | None
 
 

@@ -43,7 +43,7 @@ class Group(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
-Login = Literal["service", "migration", "reader", "archiver", "retention"]
+Login = Literal["service", "migration", "reader", "archiver", "retention", "http"]
 
 
 class DatabaseSettings(Group):
@@ -64,6 +64,9 @@ class DatabaseSettings(Group):
         None,
         description="login that may drop archived rows, a member of `tidemill_retention`; else the service's",
     )
+    http_url: DatabaseUrl | None = Field(
+        None, description="login of `serve http`, a member of `tidemill_http`; else the service's"
+    )
     sslmode: Literal["disable", "require", "verify-ca", "verify-full"] | None = Field(
         None, description="TLS; required if the server is not on this machine, `verify-full` is recommended"
     )
@@ -75,7 +78,8 @@ class DatabaseSettings(Group):
 
     @model_validator(mode="after")
     def _refuse_silent_plain_text(self) -> Self:
-        for url in (self.url, self.migration_url, self.reader_url, self.archiver_url, self.retention_url):
+        others = (self.migration_url, self.reader_url, self.archiver_url, self.retention_url, self.http_url)
+        for url in (self.url, *others):
             if url is not None and self.sslmode is None and travels_in_plain_text(url.get_secret_value()):
                 raise ValueError(
                     "TIDEMILL_DATABASE_SSLMODE: expected a value, since the database is on another machine: "
@@ -94,6 +98,7 @@ class DatabaseSettings(Group):
             "reader": self.reader_url,
             "archiver": self.archiver_url,
             "retention": self.retention_url,
+            "http": self.http_url,
         }
         own = logins.get(login)
         secret = own or self.url

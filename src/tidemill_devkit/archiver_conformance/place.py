@@ -38,7 +38,7 @@ DEFAULT_PREFIX: Final = "tidemill-conformance"
 _NAME: Final = "tidemill conformance"
 _COMMENT: Final = "tidemill retention conformance: made to try an archiver, may be dropped"
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
-_URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url")
+_URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url", "http_url")
 
 
 @dataclass(frozen=True)

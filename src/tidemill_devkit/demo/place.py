@@ -39,7 +39,7 @@ AS_OF: Final = datetime(2012, 1, 1, tzinfo=UTC)
 
 MAINTENANCE_DATABASE: Final = "postgres"
 
-_URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url")
+_URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url", "http_url")
 
 
 @dataclass(frozen=True)

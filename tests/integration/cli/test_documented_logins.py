@@ -18,7 +18,7 @@ from tests.support.waiting import eventually_blocking
 from tidemill_devkit.stack import Stack
 
 ROOT = Path(__file__).parents[3]
-OWN_NAME = re.compile(r"\btidemill(?:_owner|_query|_keeper|_archive)?\b")
+OWN_NAME = re.compile(r"\btidemill(?:_owner|_query|_keeper|_archive|_web)?\b")
 MEMBERS = (
     "select m.member::regrole::text as member, m.roleid::regrole::text as role from pg_auth_members m"
     " where m.roleid::regrole::text like 'tidemill\\_%'"
@@ -135,5 +135,5 @@ def test_the_roles_are_made_as_the_migrations_would(
         if member.endswith(suffix)
     }
     theirs = {(member, role) for member, role in pairs if member in roles}
-    assert len(roles) == 4
+    assert len(roles) == 5
     assert ours == theirs != set()

@@ -1,4 +1,4 @@
-"""The service has the rights that its statements need: each statement may run, and each right is needed by one."""
+"""Service and HTTP have the rights that their statements need: each may run, and each right is needed by one."""
 
 from __future__ import annotations
 
@@ -47,7 +47,23 @@ OF_THE_OWNER = {
     "remove_principal_grant",
 }
 """Statements of `topics create`, `projections rebuild|verify` and `principals`, which run under the owner's login."""
+OF_HTTP = {
+    "journal": ("server_time", "append_entries", "entry_hash"),
+    "operations": ("lanes", "commands_logged", "projections", "checkpoints"),
+}
+"""What `serve http` runs, by file: all that its adapters may ask, in the files where not everything is for it."""
+FILES_OF_HTTP: frozenset[str] = frozenset()
+"""Files whose statements `serve http` may all run."""
+GENERATED_FOR_HTTP: dict[str, str] = {}
+"""Name -> a statement on tables of `tm` that is not in a file, as it is generated or copied."""
+AHEAD_FOR_HTTP = {
+    "tm.archive": "spans that left for the lake, named in answers",
+    "tm.timeline": "tokens of a timeline, and what was withdrawn",
+    "tm.generation": "since when the log knows a command",
+}
+"""Rights that no statement needs yet, and what they are for: a line leaves with the statement that needs it."""
 
+SERVICE, HTTP = "tidemill_service", "tidemill_http"
 GRANTS = """
 select c.oid::regclass::text as table_name, null as column_name, a.privilege_type as privilege
 from pg_class c cross join lateral aclexplode(c.relacl) a
@@ -59,15 +75,25 @@ where c.relnamespace = 'tm'::regnamespace and a.grantee = $1::regrole
 """
 
 
+WRITABLE_ELSEWHERE = """
+select c.oid::regclass::text as table_name from pg_class c
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid <> 'tm.journal'::regclass
+  and c.relnamespace::regnamespace::text not like 'pg_%' and c.relnamespace::regnamespace::text <> 'information_schema'
+  and (has_table_privilege($1, c.oid, 'insert, update, delete, truncate')
+       or has_any_column_privilege($1, c.oid, 'insert, update'))
+"""
+
+
 class Grant(NamedTuple):
     table: str
     column: str | None
     privilege: str
+    role: str = SERVICE
 
     @property
     def revoke(self) -> str:
         columns = "" if self.column is None else f" ({self.column})"
-        return f"revoke {self.privilege}{columns} on {self.table} from tidemill_service"
+        return f"revoke {self.privilege}{columns} on {self.table} from {self.role}"
 
 
 def statements(*, of_retention: bool = False) -> Iterator[tuple[str, str]]:
@@ -97,9 +123,18 @@ async def rolled_back(connection: Driver, *before: str) -> AsyncIterator[None]:
         await transaction.rollback()
 
 
-async def is_permitted(connection: Driver, sql: str) -> bool:
-    """Tell whether the service may run a statement: its plan is begun, and ended before it does anything."""
-    async with rolled_back(connection, "set local role tidemill_service"):
+def statements_of_http() -> Iterator[tuple[str, str]]:
+    """Name and text of all that `serve http` runs on tables of `tm`."""
+    for file in FILES:
+        for name, sql in load_statements(file).items():
+            if file.stem in FILES_OF_HTTP or name in OF_HTTP.get(file.stem, ()):
+                yield f"{file.stem}.{name}", sql
+    yield from GENERATED_FOR_HTTP.items()
+
+
+async def is_permitted(connection: Driver, sql: str, role: str = SERVICE) -> bool:
+    """Tell whether a role may run a statement: its plan is begun, and ended before it does anything."""
+    async with rolled_back(connection, f"set local role {role}"):
         try:
             is_lock = re.search(r"^lock ", sql, re.MULTILINE) is not None  # there is no plan of it
             await connection.execute(sql if is_lock else f"explain (generic_plan) {sql}")
@@ -115,16 +150,27 @@ async def connection(database: str) -> AsyncIterator[Driver]:
     await opened.close()
 
 
-async def grants(connection: Driver) -> list[Grant]:
-    return [Grant(*row) for row in await connection.fetch(GRANTS, "tidemill_service")]
+async def grants(connection: Driver, role: str = SERVICE) -> list[Grant]:
+    return [Grant(*row)._replace(role=role) for row in await connection.fetch(GRANTS, role)]
 
 
 async def is_needed(connection: Driver, grant: Grant, candidates: Iterable[str]) -> bool:
     async with rolled_back(connection, grant.revoke):
         for sql in candidates:
-            if not await is_permitted(connection, sql):
+            if not await is_permitted(connection, sql, grant.role):
                 return True
     return False
+
+
+async def too_wide(connection: Driver, role: str, texts: Iterable[str]) -> list[Grant]:
+    """Rights of a role that none of its statements needs."""
+    permitted = [sql for sql in texts if await is_permitted(connection, sql, role)]
+    wide = []
+    for grant in await grants(connection, role):
+        naming = re.compile(rf"\b{re.escape(grant.table)}\b")
+        if not await is_needed(connection, grant, [sql for sql in permitted if naming.search(sql)]):
+            wide.append(grant)
+    return wide
 
 
 async def test_the_service_may_run_each_of_its_statements(connection: Driver) -> None:
@@ -133,13 +179,34 @@ async def test_the_service_may_run_each_of_its_statements(connection: Driver) ->
 
 
 async def test_the_service_has_no_right_that_no_statement_needs(connection: Driver) -> None:
-    texts = [sql for _, sql in statements(of_retention=True) if await is_permitted(connection, sql)]
-    wide = []
-    for grant in await grants(connection):
-        naming = re.compile(rf"\b{re.escape(grant.table)}\b")
-        if not await is_needed(connection, grant, [sql for sql in texts if naming.search(sql)]):
-            wide.append(grant)
-    assert wide == []
+    texts = [sql for _, sql in statements(of_retention=True)]
+    assert await too_wide(connection, SERVICE, texts) == []
+
+
+async def test_what_serves_http_may_run_each_of_its_statements(connection: Driver) -> None:
+    known = dict(statements_of_http())
+    refused = [name for name, sql in known.items() if not await is_permitted(connection, sql, HTTP)]
+    assert refused == []
+    assert len(known) >= sum(map(len, OF_HTTP.values()))
+
+
+async def test_what_serves_http_has_no_right_that_no_statement_needs(connection: Driver) -> None:
+    """A statement that needs a right of `AHEAD_FOR_HTTP` is red, too: then the line there leaves."""
+    wide = await too_wide(connection, HTTP, [sql for _, sql in statements_of_http()])
+    assert {grant.table for grant in wide} == AHEAD_FOR_HTTP.keys()
+
+
+async def test_the_service_may_do_what_serves_http_does(connection: Driver) -> None:
+    """Where no login of its own is set, `serve http` uses the service's."""
+    refused = [name for name, sql in statements_of_http() if not await is_permitted(connection, sql)]
+    assert refused == []
+
+
+async def test_what_serves_http_writes_the_journal_and_nothing_else(connection: Driver) -> None:
+    writing = [grant for grant in await grants(connection, HTTP) if grant.privilege != "SELECT"]
+    assert writing == [Grant("tm.journal", None, "INSERT", HTTP)]
+    elsewhere = await connection.fetch(WRITABLE_ELSEWHERE, HTTP)
+    assert [row["table_name"] for row in elsewhere] == []
 
 
 async def test_a_right_too_many_is_seen(connection: Driver) -> None:
@@ -173,7 +240,10 @@ async def test_partitions_and_later_tables_get_no_grant(connection: Driver) -> N
         "delete from tm.principal_token",
         "update tm.principal_version set version = gen_random_uuid()",
         "update tm.principal_grant set verbs = '{read}'",
+        "delete from tm.journal",
+        "update tm.journal set principal = null",
     ],
 )
-async def test_history_is_not_rewritten(connection: Driver, forbidden: str) -> None:
-    assert not await is_permitted(connection, forbidden)
+@pytest.mark.parametrize("role", [SERVICE, HTTP])
+async def test_history_is_not_rewritten(connection: Driver, forbidden: str, role: str) -> None:
+    assert not await is_permitted(connection, forbidden, role)
