@@ -17,6 +17,7 @@ from tidemill.admin.archive.actions import ArchiveActions
 from tidemill.admin.archive.inspection import ArchiveInspection
 from tidemill.admin.archive.restore import ArchiveRestore, OpenCopies
 from tidemill.admin.archive.scrub import CopyScrub
+from tidemill.admin.audit.journal import JournalAuditor
 from tidemill.admin.audit.run import Auditor
 from tidemill.admin.command_lookup import CommandLookup
 from tidemill.admin.dead_letters import DeadLetters
@@ -45,6 +46,8 @@ from tidemill.catalog.topics import TopicOptions, reply_topic
 from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
+from tidemill.security.by_hand import HandAction, journaled, operator, this_process
+from tidemill.security.journal_writer import Journal, JournalLimits
 from tidemill.settings import TopicSettings
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -60,6 +63,12 @@ from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 from tidemill.storage.read_models.state_rebuild import StateDatabase, StateRebuildDatabase
 from tidemill.storage.security.accounts import AccountDatabase
+from tidemill.storage.security.journal import (
+    JOURNAL_TIMEOUTS,
+    WALK_TIMEOUTS,
+    JournalDatabase,
+    JournalHistoryDatabase,
+)
 from tidemill.storage.security.principals import PrincipalDatabase
 from tidemill.storage.security.secret_keys import SecretKeyDatabase
 from tidemill.transport.avro.events import AvroEventCodec
@@ -225,6 +234,19 @@ class Admin:
             clock=self._clock,
         )
 
+    @cached_property
+    def journal_audit(self) -> JournalAuditor:
+        """Whether the journal is whole, and what became of what was begun."""
+        pool = self._lazy_pool("tidemill audit", 2, timeouts=WALK_TIMEOUTS, writes=False)
+        return JournalAuditor(reader=JournalHistoryDatabase(pool))
+
+    def journal(self, name: str) -> Journal:
+        """The journal of a verb, of one action each; it may wait longer than a request."""
+        pool = self._lazy_pool("tidemill journal", 1, timeouts=JOURNAL_TIMEOUTS)
+        limits = JournalLimits(deadline_s=10.0, lazy_s=0.0, fails_at_once=True)
+        process = this_process(name, self._clock)
+        return Journal(JournalDatabase(pool), process, limits=limits, clock=self._clock)
+
     @property
     def publisher(self) -> CommandPublisher:
         """Commands, to be published by hand."""
@@ -347,6 +369,17 @@ async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]])
     """Open what one question needs, and close it afterwards."""
     async with Admin(deployment) as admin:
         return await question(admin)
+
+
+async def act(deployment: Deployment, action: HandAction, work: Callable[[Admin], Awaitable[T]]) -> T:
+    """Do what an operator decided, between two entries of the journal."""
+    async with Admin(deployment) as admin, admin.journal(action.name) as journal:
+        return await journaled(journal, action, operator(), partial(work, admin))
+
+
+def run_action(deployment: Deployment, action: HandAction, work: Callable[[Admin], Awaitable[T]]) -> T:
+    """Do what an operator decided in its own event loop, as a verb does."""
+    return uvloop.run(act(deployment, action, work))
 
 
 def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:

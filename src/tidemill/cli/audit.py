@@ -1,24 +1,42 @@
-"""`tidemill audit`: the conservation ledger."""
+"""`tidemill audit`: the conservation ledger, and the journal."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tidemill.cli import session
+from tidemill.cli import journal, session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, say
+from tidemill.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from tidemill.admin.audit.balance import Audit, LaneBalance
 
-EXAMPLES = examples("tidemill audit", "tidemill audit --lanes", "tidemill audit --wait 60 --json")
+EXAMPLES = examples(
+    "tidemill audit",
+    "tidemill audit --lanes",
+    "tidemill audit --wait 60 --json",
+    "tidemill audit --journal --anchor kept/journal.anchors --write-anchor kept/journal.anchors",
+)
 
 
 def audit(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for records in flight.")] = 10.0,
     lanes: Annotated[bool, typer.Option("--lanes", help="Show every lane, not only the totals.")] = False,
+    of_journal: Annotated[
+        bool, typer.Option("--journal", help="Check the journal instead: who did what by hand or over HTTP.")
+    ] = False,
+    anchor: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Compare the journal with ends of chains that were kept here."),
+    ] = None,
+    write_anchor: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the ends of the journal's chains, to be kept elsewhere."),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Balance every step: what went in must have come out.
@@ -28,7 +46,14 @@ def audit(
     Rows applied = hot + archived + diverted, by table.
     All counts are of one moment; later records do not count.
     Exits 1, and names step and lane, if one does not balance.
+    With --journal: walk its chains, find what was changed or removed (then it exits 1), and list what was begun without
+    an outcome.
     """
+    if of_journal:
+        journal.check(anchor, write_anchor, as_json)
+        return
+    if anchor is not None or write_anchor is not None:
+        raise UsageError("--anchor and --write-anchor are about the journal: add --journal")
     result = session.ask(lambda admin: admin.audit.run(wait_s=wait))
     if as_json:
         print_json({"balanced": not result.findings, **_plain(result)})

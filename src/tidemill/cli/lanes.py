@@ -151,7 +151,13 @@ def resume(
     if (skip_to is not None) + accept_foreign + park > 1:
         raise UsageError("--skip-to, --accept-foreign and --park decide different things: choose one")
     if park:
-        parked = session.ask(lambda admin: admin.lane_decisions.park(lane, reason))
+        parked = session.act(
+            "lanes resume",
+            lambda admin: admin.lane_decisions.park(lane, reason),
+            lane=lane,
+            park=True,
+            reason=reason,
+        )
         _told(
             as_json,
             parked,
@@ -160,15 +166,27 @@ def resume(
         )
         return
     if accept_foreign:
-        accepted = session.ask(lambda admin: admin.lane_decisions.accept(lane, reason))
+        accepted = session.act(
+            "lanes resume",
+            lambda admin: admin.lane_decisions.accept(lane, reason),
+            lane=lane,
+            accept_foreign=True,
+            reason=reason,
+        )
         places = ", ".join(f"{topic} up to offset {offset}" for topic, offset in accepted.items())
         _told(as_json, accepted, f"lane {lane} continues after the records of another program: {places}.")
         return
     if skip_to is None:
-        cleared = session.ask(lambda admin: admin.lane_decisions.resume(lane))
+        cleared = session.act("lanes resume", lambda admin: admin.lane_decisions.resume(lane), lane=lane)
         _told(as_json, cleared, f"lane {lane} was halted with {cleared.code}; it continues.")
         return
-    skipped = session.ask(lambda admin: admin.lane_decisions.skip(lane, skip_to, reason))
+    skipped = session.act(
+        "lanes resume",
+        lambda admin: admin.lane_decisions.skip(lane, skip_to, reason),
+        lane=lane,
+        skip_to=skip_to,
+        reason=reason,
+    )
     _told(
         as_json, skipped, f"lane {lane} continues at offset {skipped.end}; it was stopped at {skipped.start}."
     )
@@ -180,7 +198,12 @@ def reconcile(lane: Lane, reason: Reason, as_json: AsJson = False) -> None:
 
     Its events continue at the topic's last number + 1 on a raised timeline (header tm_timeline).
     """
-    reconciled = session.ask(lambda admin: admin.lane_decisions.reconcile(lane, reason))
+    reconciled = session.act(
+        "lanes reconcile",
+        lambda admin: admin.lane_decisions.reconcile(lane, reason),
+        lane=lane,
+        reason=reason,
+    )
     moved = "with new numbers" if reconciled.moved else "with their own numbers"
     text = (
         f"lane {lane} continues after event {reconciled.sequence} on timeline {reconciled.timeline}; "

@@ -48,10 +48,12 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
     """Rebuild a read model from its first event, beside the live one, then swap them; readers are not interrupted."""
     with progress("events") as shown:
         task = shown.add_task(f"rebuild {name}", total=None)
-        events = session.ask(
+        events = session.act(
+            "projections rebuild",
             lambda admin: admin.read_model_repair.rebuild(
                 name, lambda done, total: shown.update(task, completed=done, total=total)
-            )
+            ),
+            projection=name,
         )
     if as_json:
         print_json({"projection": name, "events": events})

@@ -54,8 +54,9 @@ def rotate(as_json: AsJson = False) -> None:
     """
     with progress("keys", quiet=as_json) as bar:
         task = bar.add_task("rotate", total=None)
-        result = session.ask(
-            lambda admin: admin.secrets.rotate(lambda count: bar.update(task, advance=count))
+        result = session.act(
+            "secrets rotate",
+            lambda admin: admin.secrets.rotate(lambda count: bar.update(task, advance=count)),
         )
     if as_json:
         print_json(result)
@@ -85,7 +86,9 @@ def erase(
 ) -> None:
     """Erase the key of a row: nobody can read its secrets any more, in tables, topics or archives."""
     _demand_consent(f"erase the secrets of {aggregate} {key!r} permanently?", yes)
-    count = session.ask(lambda admin: admin.secrets.erase(aggregate, key))
+    count = session.act(
+        "secrets erase", lambda admin: admin.secrets.erase(aggregate, key), aggregate=aggregate, key=key
+    )
     if as_json:
         print_json({"aggregate": aggregate, "key": key, "erased": count})
         return
@@ -101,7 +104,7 @@ def forget(
 ) -> None:
     """Give up a master key that is lost, with all keys of rows that it wraps, so that services go on without it."""
     _demand_consent(f"erase every secret that master key {master} protects permanently?", yes)
-    count = session.ask(lambda admin: admin.secrets.give_up(master))
+    count = session.act("secrets forget", lambda admin: admin.secrets.give_up(master), master=master)
     if as_json:
         print_json({"master": master, "erased": count})
         return

@@ -62,6 +62,17 @@ def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
     return run_question(deployment(), question)
 
 
+def act(action: str, work: Callable[[Admin], Awaitable[T]], **concerns: str | int | bool | None) -> T:
+    """Do what the operator decided, between two entries of the journal; `concerns`: what, by name, and the reason.
+
+    Raises what `work` raises, and what the journal raises: then nothing was done.
+    """
+    from tidemill.app.admin import run_action
+    from tidemill.security.by_hand import HandAction
+
+    return run_action(deployment(), HandAction(action, concerns), work)
+
+
 def address_hint(server: str) -> str | None:
     """Return the next step for a server that is unavailable: its expected address, and the variable that sets it."""
     if _settings is None:

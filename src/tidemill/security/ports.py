@@ -116,6 +116,8 @@ class KeySetSource(Protocol):
 
     async def close(self) -> None:
         """Close connections."""
+
+
 class JournalStore(Protocol):
     """Where a process stores its entries. Every call may raise `TransientError`."""
 

@@ -106,7 +106,13 @@ def hold(
     if table is None:
         raise UsageError("name the TABLE to hold, or use --list")
     named = table
-    held, warnings = session.ask(lambda admin: admin.archive_actions.hold(named, (start, end), reason))
+    held, warnings = session.act(
+        "retention hold",
+        lambda admin: admin.archive_actions.hold(named, (start, end), reason),
+        table=table,
+        **_span_text(start, end),
+        reason=reason,
+    )
     if as_json:
         print_json({"hold": held.hold, "stopped": _named(held.stopped), "warnings": warnings})
         return
@@ -119,6 +125,10 @@ def hold(
         "It binds Tidemill only: the table's owner, a superuser and a retention policy of TimescaleDB can still drop "
         "its chunks, unless they are frozen under a seal. To end it: tidemill retention release --hold"
     )
+
+
+def _span_text(start: datetime | None, end: datetime | None) -> dict[str, str]:
+    return {name: time.isoformat() for name, time in (("start", start), ("end", end)) if time is not None}
 
 
 def _span(hold: Hold) -> str:
@@ -157,7 +167,14 @@ def release(
     if lift == (time is not None):
         raise UsageError("give either TIME, to give up a slice, or --hold, to lift holds")
     if time is None:
-        lifted = session.ask(lambda admin: admin.archive_actions.lift(table, (start, end), reason))
+        lifted = session.act(
+            "retention release",
+            lambda admin: admin.archive_actions.lift(table, (start, end), reason),
+            table=table,
+            hold=True,
+            **_span_text(start, end),
+            reason=reason,
+        )
         if as_json:
             print_json(
                 {"holds": lifted.holds, "going_on": _named(lifted.going_on), "still": _named(lifted.still)}
@@ -168,7 +185,14 @@ def release(
             f"{len(lifted.still):,} are still held by other holds."
         )
         return
-    given_up = session.ask(lambda admin: admin.archive_actions.release(table, time, generation, reason))
+    given_up = session.act(
+        "retention release",
+        lambda admin: admin.archive_actions.release(table, time, generation, reason),
+        table=table,
+        time=time.isoformat(),
+        generation=generation,
+        reason=reason,
+    )
     if as_json:
         print_json({"slice": given_up.released.slice.id, "returned": given_up.released.returned})
         return
@@ -188,7 +212,14 @@ def retry(
     table: Table, time: Time, generation: Generation = None, reason: Reason = "", as_json: AsJson = False
 ) -> None:
     """Copy a quarantined slice again, under a new seal and a new request that supersedes the first one."""
-    retried = session.ask(lambda admin: admin.archive_actions.retry(table, time, generation, reason))
+    retried = session.act(
+        "retention retry",
+        lambda admin: admin.archive_actions.retry(table, time, generation, reason),
+        table=table,
+        time=time.isoformat(),
+        generation=generation,
+        reason=reason,
+    )
     if as_json:
         print_json({"slice": retried.id, "state": retried.state, "seal": retried.seal})
         return

@@ -60,8 +60,12 @@ def restore(
     with progress("rows") as shown:
         task = shown.add_task(f"restore {table}", total=sum(each.row_count for each in chosen))
         keep = timedelta(days=days)
-        restored = session.ask(
-            lambda admin: admin.restore.restore(chosen, keep, lambda rows: shown.advance(task, rows))
+        restored = session.act(
+            "retention restore",
+            lambda admin: admin.restore.restore(chosen, keep, lambda rows: shown.advance(task, rows)),
+            table=table,
+            ranges=len(chosen),
+            days=days,
         )
     if as_json:
         print_json(restored)
