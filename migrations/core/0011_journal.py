@@ -50,8 +50,9 @@ create table tm.journal (
   check (kind in ('anchor', 'intent', 'outcome', 'refusal', 'change')),
   check ((kind = 'outcome') = (of_number is not null) and (of_writer is null) = (of_number is null)),
   check (octet_length(detail::text) <= 4096));
--- Which intents have an outcome; entries of a time are found by their place, since they are stored as they are made.
+-- Which intents have an outcome, and whether a command was sent; entries of a time are found by their place, since they are stored as they are made.
 create index journal_outcome on tm.journal (of_writer, of_number) where of_number is not null;
+create index journal_intent on tm.journal (command_id) where kind = 'intent' and command_id is not null;
 create index journal_at on tm.journal using brin (at) with (pages_per_range = 32, autosummarize = on);
 
 comment on table tm.journal is 'Tidemill: who did what by hand or over HTTP; append-only, checked by tidemill audit --journal';

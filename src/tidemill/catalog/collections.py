@@ -58,6 +58,8 @@ def _states(part: ContextStream) -> Iterator[Collection]:
             aggregate=part.stream.aggregate,
             table=table,
             key=key_names(table),
+            crud=part.context.crud_of(state.table),
+            stored=state.table,
         )
 
 
@@ -83,6 +85,7 @@ def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
         table=facts.table,
         time_column=facts.time_column,
         retention=policy.table_name if policy is not None and leaves else None,
+        crud=part.context.crud_of(facts.table),
     )
 
 

@@ -35,6 +35,14 @@ def projections() -> None:
     raise typer.Exit(serve_projections(session.deployment()))
 
 
+@app.command(epilog=examples("TIDEMILL_HTTP_PORT=8000 tidemill serve http"))
+def http() -> None:
+    """Answer over HTTP: read collections, and send commands. http://127.0.0.1:PORT/docs describes it."""
+    from tidemill.app.processes.http import serve_http
+
+    raise typer.Exit(serve_http(session.deployment()))
+
+
 @app.command(epilog=examples("TIDEMILL_LAKE_ROOT=/srv/lake tidemill serve archiver"))
 def archiver() -> None:
     """Copy sealed rows to the lake, as the archive requests it."""

@@ -57,6 +57,7 @@ class Collection:
     address. `time_column`: of facts. `retention`: the table (`schema.table`) whose old rows leave for the lake.
     `projection`: the read model's name, by which its checkpoints are found; None: rows are written in the command's
     own transaction. `counters`: bigint columns that are JSON numbers.
+    `stored`: the table behind `table` if that lacks columns, such as secrets, which commands have all the same.
     """
 
     name: str
@@ -68,7 +69,13 @@ class Collection:
     retention: str | None = None
     projection: str | None = None
     crud: Crud = field(default_factory=Crud)
+    stored: TableShape | None = None
     counters: frozenset[str] = frozenset({"version", "sequence", "lane", "ticks"})
+
+    @property
+    def written(self) -> TableShape:
+        """Return the table that commands change, with every column."""
+        return self.table if self.stored is None else self.stored
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
+from tidemill.http.answer import Header
 from tidemill.http.json_body import bad_body, json_of, object_of
 from tidemill.http.preferences import Preferences, bad_header, preferences
 from tidemill.http.url import Pairs, pairs, text_of
@@ -40,6 +41,8 @@ class Exchange:
         self.headers = _headers(scope["headers"])
         self.raw: Mapping[str, bytes] = {}
         self.principal: Principal | None = None
+        self.outgoing: list[Header] = []
+        """Headers of the answer, whatever it is."""
         self._receive = receive
         self._body: bytes | None = None
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
 
 from tidemill.domain.errors import RequestRefused, Unavailable
@@ -20,6 +20,7 @@ from tidemill.http.routing import NoSuchVerb, Operation, RouteTable
 from tidemill.http.url import demand_short, segments
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
+from tidemill.security.bind_policy import names_this_machine
 from tidemill.security.principals import Principal, PrincipalKind
 
 WATCH_AFTER_S: Final = 0.05
@@ -44,16 +45,32 @@ def observe_nothing(_path: str, _method: str, _status: int, _seconds: float) -> 
     """Forget a request."""
 
 
+NoteRefusal = Callable[[Operation, Exchange, RequestRefused], Awaitable[None]]
+"""Gets every request that was refused once its operation was known. May raise `RequestRefused` in its place."""
+
+
+async def note_nothing(_operation: Operation, _exchange: Exchange, _error: RequestRefused) -> None:
+    """Forget a refusal."""
+
+
 class Gateway:
     """See the module. `draining`: after it is set, what comes is refused, so that clients go elsewhere."""
 
     def __init__(
-        self, routes: RouteTable, authentication: Authentication, *, observe: Observe = observe_nothing
+        self,
+        routes: RouteTable,
+        authentication: Authentication,
+        *,
+        accepts: Callable[[Exchange], bool] = lambda _: True,
+        observe: Observe = observe_nothing,
+        note: NoteRefusal = note_nothing,
     ) -> None:
-        """`observe`: for metrics."""
+        """`accepts`: whether a peer may speak to this process. `observe`: for metrics. `note`: for the journal."""
         self._routes = routes
         self._authentication = authentication
+        self._accepts = accepts
         self._observe = observe
+        self._note = note
         self.draining = False
         self.in_flight = 0
 
@@ -75,6 +92,7 @@ class Gateway:
             except Exception as error:  # noqa: BLE001  every error is an answer
                 answer = _problem(error, exchange)
             self._observe(template, method, answer.status, time.perf_counter() - began_s)
+            answer.headers += exchange.outgoing
             await answer.send(send, with_body=exchange.method != "HEAD")
         finally:
             self.in_flight -= 1
@@ -87,9 +105,19 @@ class Gateway:
         return operation
 
     async def _answer(self, operation: Operation, exchange: Exchange) -> Answer:
+        try:
+            return await self._handled(operation, exchange)
+        except RequestRefused as refused:
+            await self._note(operation, exchange, refused)
+            raise
+
+    async def _handled(self, operation: Operation, exchange: Exchange) -> Answer:
+        if not self._accepts(exchange):
+            raise RequestRefused(
+                RequestCode.UNAUTHENTICATED, "only trusted proxies may connect in plain text"
+            )
         if not operation.open:
-            principal = await self._authentication.authenticate(exchange.header("authorization"))
-            exchange.principal = principal
+            exchange.principal = await self._principal(exchange)
         if operation.abandoned:
             answer = await _until_client_leaves(operation, exchange)
         else:
@@ -97,6 +125,15 @@ class Gateway:
         if exchange.principal is not None and exchange.principal.kind is PrincipalKind.DEVELOPMENT:
             answer.add(b"tidemill-principal", "development")
         return answer
+
+    async def _principal(self, exchange: Exchange) -> Principal:
+        principal = await self._authentication.authenticate(exchange.header("authorization"))
+        development = principal.kind is PrincipalKind.DEVELOPMENT
+        if development and not names_this_machine(exchange.header("host")):
+            raise RequestRefused(
+                RequestCode.UNAUTHENTICATED, "without principals only requests to localhost are answered"
+            )
+        return principal
 
 
 async def _until_client_leaves(operation: Operation, exchange: Exchange) -> Answer:

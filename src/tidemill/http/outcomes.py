@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode, Retry
 from tidemill.http import problems
 from tidemill.http.answer import Answer
@@ -49,17 +48,6 @@ def answer_of(
     return answer
 
 
-def refusal_of(error: RequestRefused | Unavailable, command_id: str | None, *, instance: str) -> Answer:
-    """Return the answer to a write that was refused or lost; it names the key, so that it can be sent again."""
-    if isinstance(error, RequestRefused):
-        answer = problems.refusal(error, instance=instance)
-    else:
-        answer = problems.unavailable(error, instance=instance)
-    if command_id is not None:
-        answer.add(b"idempotency-key", command_id)
-    return answer
-
-
 def command_url(command_id: str) -> str:
     """Return where to ask for a command's outcome."""
     return f"/api/db/commands/{quote(command_id, safe='')}"
@@ -90,7 +78,6 @@ def _refused(result: SubmissionResult, *, instance: str, matched: bool) -> Answe
 
 
 def _describe(answer: Answer, result: SubmissionResult) -> None:
-    answer.add(b"idempotency-key", result.command_id)
     answer.add(b"cache-control", "no-store")
     if result.outcome is not None:
         answer.add(b"tidemill-outcome", str(result.outcome))

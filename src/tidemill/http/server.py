@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -41,6 +41,13 @@ class Listening:
         return "http" if self.certificate is None else "https"
 
 
+Drain = Callable[[], Awaitable[None]]
+
+
+async def nothing_to_drain() -> None:
+    """Return at once."""
+
+
 class _Server(uvicorn.Server):
     """uvicorn without its signal handlers: the process has its own."""
 
@@ -52,9 +59,10 @@ class _Server(uvicorn.Server):
 class HttpService:
     """A `Service`: answers until it is stopped; then it refuses what comes, and ends what is in flight."""
 
-    def __init__(self, gateway: Gateway, listening: Listening) -> None:
-        """Nothing listens before `start`."""
+    def __init__(self, gateway: Gateway, listening: Listening, *, drain: Drain = nothing_to_drain) -> None:
+        """Nothing listens before `start`. `drain`: ends what waits, before the connections are closed."""
         self._gateway = gateway
+        self._drain = drain
         self._listening = listening
         self._socket: socket.socket | None = None
         self._server: _Server | None = None
@@ -81,6 +89,7 @@ class HttpService:
     async def stop(self) -> None:
         """Refuse what comes, and let `run` end."""
         self._gateway.draining = True
+        await self._drain()
         if self._server is not None:
             self._server.should_exit = True
         if self._socket is not None and not self._running:

@@ -6,10 +6,10 @@ from typing import Self
 
 from pydantic import Field, FilePath, SecretStr, model_validator
 
-from tidemill.settings.groups import Group
+from tidemill.settings.http_pools import HttpPoolSettings
 
 
-class HttpSettings(Group):
+class HttpSettings(HttpPoolSettings):
     """The HTTP API (`tidemill serve http`)."""
 
     host: str = Field(
@@ -37,6 +37,10 @@ class HttpSettings(Group):
     max_waiting: int = Field(
         1_000, ge=1, le=100_000, description="writes that may wait for their outcome in one process"
     )
+
+    def proxies(self) -> list[str]:
+        """Return the networks of trusted proxies."""
+        return [network.strip() for network in self.trusted_proxies.split(",") if network.strip()]
 
     @model_validator(mode="after")
     def _belong_together(self) -> Self:

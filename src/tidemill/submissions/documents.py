@@ -51,7 +51,7 @@ class Documents:
             fields = content.created(sender.command_id, sender.service, target.name)
         else:
             fields = content.changed()
-        command = command_of(target.model, fields, sender.base, request.collection.table, content.faults)
+        command = command_of(target.model, fields, sender.base, request.collection.written, content.faults)
         key = request.key if crud.key is None or request.key is not None else getattr(command, crud.key)
         return Submission(
             command=command,
@@ -94,7 +94,7 @@ class Documents:
         target = self._index.named(name, caller.principal)
         sender = _Sender(caller, parameters, self.new_id, self._now(), "/parameters")
         fields = {field: value for field, value in parameters.items() if field not in BASE_FIELDS}
-        table = None if target.collection is None else target.collection.table
+        table = None if target.collection is None else target.collection.written
         command = command_of(target.model, fields, sender.base, table, (), "/parameters")
         crud = Crud() if target.collection is None else target.collection.crud
         return Submission(

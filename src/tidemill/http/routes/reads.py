@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 from tidemill.admin.service.query_records import Operation as Work
@@ -22,10 +22,12 @@ from tidemill.http.models import QueryResponse
 from tidemill.http.preferences import READ_WAIT_S, none_match
 from tidemill.http.routes import shapes
 from tidemill.http.routing import Operation, Parameter
+from tidemill.queries.archived import PartialAnswer
 from tidemill.queries.collections import Collections, VisibleCollection, no_document, parse_key
+from tidemill.queries.complete_reads import CompleteReads
 from tidemill.queries.filters import predicates
 from tidemill.queries.ports import Document
-from tidemill.queries.reader import CollectionReader, CountAnswer, PageAnswer
+from tidemill.queries.reader import CountAnswer, PageAnswer
 from tidemill.queries.request import PageRequest, count_request, fields_request, page_request
 from tidemill.queries.request_body import body_request
 from tidemill.queries.seen import HEADER, NOTHING_SEEN, SeenToken, format_seen, merged, parse_seen
@@ -39,7 +41,7 @@ class ReadRoutes:
     """The operations that read. `timeout_s`: of the database."""
 
     collections: Collections
-    reader: CollectionReader
+    reads: CompleteReads
     waiter: SeenWaiter
     recorder: QueryRecorder
     timeout_s: float = 5.0
@@ -122,7 +124,7 @@ class ReadRoutes:
         fields = fields_request(collection, exchange.pairs)
         read = await _Read.begin(self, exchange, collection)
         with read.timed(_pattern(collection, "by key")) as run:
-            document = await self.reader.document(
+            document = await self.reads.reader.document(
                 collection, key, fields, numbers_native=native, timeout_s=self.timeout_s
             )
             run.rows = int(document is not None)
@@ -158,9 +160,11 @@ class ReadRoutes:
     ) -> tuple[Answer, PageAnswer]:
         read = await _Read.begin(self, exchange, collection)
         with read.timed(_page_pattern(collection, request)) as run:
-            page = await self.reader.page(collection, replace(request, timeout_s=self.timeout_s))
+            page, partial = await self.reads.page(
+                collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
+            )
             run.rows = page.row_count
-        return read.finished(Answer(200, _query_response(page, read.seconds))), page
+        return read.finished(Answer(200, _query_response(page, partial, read.seconds))), page
 
     async def _count(self, exchange: Exchange) -> Answer:
         collection = readable(self.collections, exchange)
@@ -168,12 +172,17 @@ class ReadRoutes:
         request = count_request(collection, exchange.pairs)
         read = await _Read.begin(self, exchange, collection)
         with read.timed(_pattern(collection, f"count {request.mode}")):
-            counted = await self.reader.count(collection, replace(request, timeout_s=self.timeout_s))
-        return read.finished(json_answer(_counted(counted)))
+            counted, partial = await self.reads.count(
+                collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
+            )
+        incomplete = partial.as_json()
+        return read.finished(
+            json_answer(_counted(counted) | ({"incomplete": incomplete} if incomplete else {}))
+        )
 
 
 class _Read:
-    """One read: what its client has seen was waited for; how long it took is recorded; the answer says what it shows."""
+    """One read: it waits for what its client has seen, is timed and recorded, and its answer says what it shows."""
 
     def __init__(
         self,
@@ -250,7 +259,7 @@ class _Timed:
         self._began_s = 0.0
         self.rows = 0
 
-    def __enter__(self) -> _Timed:
+    def __enter__(self) -> Self:
         self._began_s = time.perf_counter()
         return self
 
@@ -296,16 +305,19 @@ def _tag(collection: VisibleCollection, document: Document) -> str | None:
     return f"{kind}{document.version}"
 
 
-def _query_response(page: PageAnswer, seconds: float) -> bytes:
+def _query_response(page: PageAnswer, partial: PartialAnswer, seconds: float) -> bytes:
     """Return the specification's QueryResponse; the rows are JSON already."""
-    count = b"" if page.count is None else b', "count": ' + json.dumps(_counted(page.count)).encode()
+    more: dict[str, Any] = {} if page.count is None else {"count": _counted(page.count)}
+    if incomplete := partial.as_json():
+        more["incomplete"] = incomplete
+    members = "".join(f', "{name}": {json.dumps(value)}' for name, value in more.items()).encode()
     return b"".join(
         (
             b'{"success": true, "data": {"rows": ',
             page.rows,
             b', "next": ',
             json.dumps(page.next).encode(),
-            count,
+            members,
             b'}, "execution_time": ',
             b"%.6f" % seconds,
             b', "row_count": %d, "cache_hit": false, "error_message": null}' % page.row_count,
@@ -359,6 +371,7 @@ _COUNT: Final[Mapping[str, Any]] = {
     "properties": {
         "count": {"type": "integer"},
         "mode": {"type": "string"},
+        "incomplete": {"type": "array", "items": {"type": "object"}},
         "at_least": {"type": "boolean", "description": "There are more."},
     },
 }

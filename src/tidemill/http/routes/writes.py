@@ -21,7 +21,7 @@ from tidemill.http.exchange import Exchange
 from tidemill.http.json_body import object_of
 from tidemill.http.model_body import model_of
 from tidemill.http.models import CommandRequest, CommandResponse
-from tidemill.http.outcomes import answer_of, refusal_of, response_of
+from tidemill.http.outcomes import answer_of, response_of
 from tidemill.http.preferences import WRITE_WAIT_S
 from tidemill.http.routes import shapes
 from tidemill.http.routing import NoSuchVerb, Operation, Parameter
@@ -191,9 +191,9 @@ class WriteRoutes:
         began_s = time.perf_counter()
         try:
             result = await self.writes.write(request, caller, _wait_s(exchange))
-        except (RequestRefused, Unavailable) as error:
+        except (RequestRefused, Unavailable):
             self._note(collection.name, _WORK[request.verb], exchange, began_s)
-            return refusal_of(error, caller.idempotency_key or _text(body_id), instance=exchange.instance)
+            raise
         self._note(collection.name, _WORK[request.verb], exchange, began_s, result)
         created = request.verb is DocumentVerb.CREATE
         matched = request.precondition.exists
@@ -234,18 +234,12 @@ class WriteRoutes:
     async def _lines(self, collection: VisibleCollection, exchange: Exchange) -> Answer:
         requests = [_line(collection, line) for line in (await exchange.body()).splitlines()]
         caller, began_s = self._caller(exchange, None), time.perf_counter()
-        try:
-            answers = await self.writes.lines(requests, caller, _wait_s(exchange))
-        except (RequestRefused, Unavailable) as error:
-            return refusal_of(error, caller.idempotency_key, instance=exchange.instance)
+        answers = await self.writes.lines(requests, caller, _wait_s(exchange))
         results = [answer for answer in answers if isinstance(answer, SubmissionResult)]
         for result in results:
             self._note(collection.name, Work.INSERT, exchange, began_s, result)
         body = b"".join(_line_answer(answer) for answer in answers)
-        answer = Answer(200, body, media_type=NDJSON.encode())
-        if caller.idempotency_key is not None:
-            answer.add(b"idempotency-key", caller.idempotency_key)
-        return answer
+        return Answer(200, body, media_type=NDJSON.encode())
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -265,10 +259,7 @@ class WriteRoutes:
             parameters.setdefault("command_id", request.command_id)
         wait_s = _wait_s(exchange) if request.timeout is None else float(request.timeout)
         began_s = time.perf_counter()
-        try:
-            result = await self.writes.command(request.command, parameters, caller, wait_s)
-        except (RequestRefused, Unavailable) as error:
-            return refusal_of(error, caller.idempotency_key or request.command_id, instance=exchange.instance)
+        result = await self.writes.command(request.command, parameters, caller, wait_s)
         self._note(request.command, Work.UPDATE, exchange, began_s, result)
         return _applied_preferences(answer_of(result, instance=exchange.instance), exchange, result)
 
@@ -298,6 +289,7 @@ class WriteRoutes:
                     RequestFault("header", "Idempotency-Key", "is required"),
                 )
             key = self.writes.documents.new_id()
+        exchange.outgoing.append((b"idempotency-key", (key or _text(body_id) or "").encode()))
         trace = exchange.header("traceparent")
         client = exchange.scope.get("client")
         return Caller(

@@ -1,0 +1,216 @@
+"""The HTTP API of a process: from a deployment to a gateway."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from os import urandom
+
+from tidemill import __version__
+from tidemill.admin.service.collection_schema import ColumnUse, SchemaReader
+from tidemill.admin.service.health import HealthReader
+from tidemill.admin.service.migrations import MigrationOverview
+from tidemill.admin.service.performance import ConnectionOverview, PerformanceReader
+from tidemill.admin.service.plan_samples import PlanSamples
+from tidemill.admin.service.query_records import QueryRecorder
+from tidemill.admin.service.statistics import StatisticsReader
+from tidemill.app.connections import SharedResources, database_tls, open_pool
+from tidemill.app.deployment import Deployment
+from tidemill.app.principals import open_authenticator
+from tidemill.app.startup.migrations import migrations_of
+from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_submissions
+from tidemill.catalog.collections import collections_of
+from tidemill.domain.collection import Collection
+from tidemill.http.application import ApiRoutes, api
+from tidemill.http.gateway import Gateway
+from tidemill.http.peers import accepts_peer
+from tidemill.http.routes.reads import ReadRoutes
+from tidemill.http.routes.service import ServiceRoutes
+from tidemill.http.routes.writes import WriteRoutes
+from tidemill.http.write_journal import JournaledIntents, RefusalNotes
+from tidemill.queries.archived import ArchivedSpans
+from tidemill.queries.collections import Collections
+from tidemill.queries.complete_reads import CompleteReads
+from tidemill.queries.encodings import encoding_of
+from tidemill.queries.reader import CollectionReader
+from tidemill.queries.seen_waiter import SeenWaiter
+from tidemill.runtime.clock import SystemClock
+from tidemill.security.bind_policy import BindPolicy
+from tidemill.security.by_hand import this_process
+from tidemill.security.journal_writer import Journal
+from tidemill.storage.admin.inspection import OperationsDatabase
+from tidemill.storage.admin.service import ServiceDatabase
+from tidemill.storage.database.table_sql import column_type
+from tidemill.storage.database.work_pool import PoolServer, WorkPool, WorkPools
+from tidemill.storage.queries.archived import ArchivedSpanDatabase
+from tidemill.storage.queries.rows import CollectionDatabase
+from tidemill.storage.queries.seen import SeenDatabase
+from tidemill.storage.security.journal import JOURNAL_TIMEOUTS, IntentDatabase, JournalDatabase
+from tidemill.storage.security.principals import PrincipalDatabase
+from tidemill.submissions.sender import SubmitterOptions
+
+_DRAIN_S = 5.0
+
+
+@dataclass(frozen=True)
+class OpenedApi:
+    """What a process serves. `submissions`: their services run beside it."""
+
+    gateway: Gateway
+    submissions: SubmissionUseCases
+
+
+async def open_api(
+    shared: SharedResources, deployment: Deployment, process: str, policy: BindPolicy
+) -> OpenedApi:
+    """Open what the API needs; `shared` closes it. Raises `Unavailable`, `ContractError`, `UsageError`."""
+    parts = _Parts(
+        deployment, await _open_pools(shared, deployment, process), collections_of(deployment.catalog)
+    )
+    journal = await _open_journal(shared, deployment, process, parts.clock)
+    submissions = await open_submissions(
+        shared,
+        SubmissionParts(
+            deployment=deployment,
+            collections=list(parts.named.values()),
+            pool=parts.pools["write"],
+            journal=JournaledIntents(journal),
+            intents=IntentDatabase(parts.pools["write"]),
+            process=process,
+            options=_options(deployment),
+        ),
+    )
+    settings, write = deployment.settings, parts.pools["write"]
+    authenticator = open_authenticator(
+        PrincipalDatabase(write), settings.jwt, parts.clock, development=policy.allows_development
+    )
+    shared.push_async_callback(authenticator.close)
+    health = HealthReader(server=ServiceDatabase(write), pools=parts.pools, clock=parts.clock)
+    shared.push_async_callback(health.close)
+    routes = ApiRoutes(
+        reads=parts.reads(),
+        writes=parts.writes(submissions),
+        service=parts.service(health),
+        ready=lambda: (journal.ok, {}),
+    )
+    gateway = Gateway(
+        api(routes, __version__),
+        authenticator,
+        accepts=partial(accepts_peer, policy),
+        note=RefusalNotes(journal, parts.clock).note,
+    )
+    return OpenedApi(gateway, submissions)
+
+
+class _Parts:
+    """What the routes are made of."""
+
+    def __init__(self, deployment: Deployment, pools: WorkPools, named: Mapping[str, Collection]) -> None:
+        settings = deployment.settings.http
+        self.deployment = deployment
+        self.pools = pools
+        self.named = named
+        self.clock = SystemClock()
+        self.collections = Collections(named.values(), column_type)
+        self.recorder = QueryRecorder(
+            self.clock, plans=PlanSamples(every=settings.plan_every), slow_ms=settings.slow_query_ms
+        )
+        key = settings.cursor_key
+        self.reader = CollectionReader(
+            CollectionDatabase(pools["read"], pools["count"]),
+            key=urandom(32) if key is None else key.get_secret_value().encode(),
+        )
+
+    def reads(self) -> ReadRoutes:
+        """Return the operations that read."""
+        write = self.pools["write"]
+        projections = {
+            name: part.stream.aggregate for name, (part, _) in self.deployment.catalog.projections().items()
+        }
+        return ReadRoutes(
+            collections=self.collections,
+            reads=CompleteReads(self.reader, ArchivedSpans(ArchivedSpanDatabase(self.pools["read"]))),
+            waiter=SeenWaiter(SeenDatabase(write), projections, self.clock),
+            recorder=self.recorder,
+            timeout_s=self.deployment.settings.http.timeout_s,
+        )
+
+    def writes(self, submissions: SubmissionUseCases) -> WriteRoutes:
+        """Return the operations that write."""
+        return WriteRoutes(
+            collections=self.collections,
+            writes=submissions.writes,
+            status=submissions.status,
+            reader=self.reader,
+            recorder=self.recorder,
+            demand_key=self.deployment.settings.http.demand_idempotency_key,
+        )
+
+    def service(self, health: HealthReader) -> ServiceRoutes:
+        """Return the operations about the service itself."""
+        catalog, database = self.deployment.catalog, ServiceDatabase(self.pools["count"])
+        states = OperationsDatabase(self.pools["count"])
+        history = migrations_of(self.deployment, owner="http", service="http")
+        return ServiceRoutes(
+            schemas=SchemaReader(
+                collections=self.named, tables=database, describe=self._use, retention=catalog.policies
+            ),
+            migrations=MigrationOverview(history, self.clock),
+            statistics=StatisticsReader(
+                collections=self.named,
+                catalog=catalog,
+                tables=database,
+                lanes=states,
+                read_models=states,
+                clock=self.clock,
+            ),
+            health=health,
+            performance=PerformanceReader(records=self.recorder, pools=self.pools, clock=self.clock),
+            connections=ConnectionOverview(pools=self.pools, clock=self.clock),
+        )
+
+    def _use(self, collection: Collection, name: str) -> ColumnUse:
+        column = self.collections.visible(collection.name).columns[name]
+        return ColumnUse(encoding_of(column), sorted(column.type.operators), column.type.sortable)
+
+
+def _options(deployment: Deployment) -> SubmitterOptions:
+    settings = deployment.settings
+    return SubmitterOptions(
+        max_waiting=settings.http.max_waiting,
+        drain_s=_DRAIN_S,
+        max_command_bytes=settings.topics.max_command_bytes,
+    )
+
+
+async def _open_pools(shared: SharedResources, deployment: Deployment, process: str) -> WorkPools:
+    settings = deployment.settings
+    server = PoolServer(
+        url=settings.database.dsn("http"),
+        label=process,
+        tls=database_tls(settings.database),
+        cutoff=shared.cutoff,
+    )
+    configs = settings.http.pools()
+    pools = WorkPools({config.name: WorkPool(server, config) for config in configs})
+    await pools.open()
+    shared.push_async_callback(pools.close)
+    shared.names |= {server.application_name(config.name) for config in configs}
+    return pools
+
+
+async def _open_journal(
+    shared: SharedResources, deployment: Deployment, process: str, clock: SystemClock
+) -> Journal:
+    pool = await open_pool(
+        shared,
+        deployment.settings,
+        name=f"{process} journal",
+        size=1,
+        login="http",
+        timeouts=JOURNAL_TIMEOUTS,
+    )
+    return await shared.enter_async_context(
+        Journal(JournalDatabase(pool), this_process("http", clock), clock=clock)
+    )
