@@ -40,6 +40,7 @@ from tidemill.security.tokens import Token
 
 DEFAULT_DAYS: Final = 90.0
 DEFAULT_OVERLAP_HOURS: Final = 24.0
+_MAX_TEXT: Final = 200
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,12 @@ class PrincipalEntry:
     principal: str
     before: Mapping[str, Any] | None
     after: Mapping[str, Any] | None
+
+    @property
+    def detail(self) -> Mapping[str, str]:
+        """Return before and after as short texts, for a journal that takes no more; what there is not is left out."""
+        both = {"before": self.before, "after": self.after}
+        return {name: _line(values)[:_MAX_TEXT] for name, values in both.items() if values is not None}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -322,3 +329,13 @@ class PrincipalManagement:
 
 def _described(row: PrincipalRow | GrantRow | None) -> Mapping[str, Any] | None:
     return None if row is None else row._asdict()
+
+
+def _line(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(
+            f"{name}: {_line(item)}" for name, item in value.items() if item not in (None, (), "", [])
+        )
+    if isinstance(value, list | tuple):
+        return "[" + "; ".join(map(_line, value)) + "]"
+    return value.isoformat() if isinstance(value, datetime) else str(value)

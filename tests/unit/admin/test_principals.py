@@ -227,6 +227,24 @@ async def test_the_journal_gets_who_what_before_and_after_and_no_secret(world: W
     assert "hash" not in repr(world.entries)
 
 
+async def test_an_entry_has_a_short_form(world: World) -> None:
+    await world.management.grant("billing", "ticks", ["read", "create"], ["price"])
+    entry = await world.management.grant("billing", "ticks", ["read"])
+    assert entry.detail == {
+        "before": "principal: billing, collection: ticks, verbs: [read; create], hidden: [price]",
+        "after": "principal: billing, collection: ticks, verbs: [read]",
+    }
+    added = world.entries[0]
+    assert added.detail == {"after": "name: billing, kind: service, created_at: 2026-12-01T12:00:00+00:00"}
+    for _ in range(30):
+        await world.management.issue_token("billing", label="x" * 100)
+    await world.management.issue_token("billing", rotate=True)
+    assert {name: len(text) for name, text in world.entries[-1].detail.items()} == {
+        "before": 200,
+        "after": 200,
+    }
+
+
 async def test_what_cannot_be_journalled_is_not_changed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,11 +14,13 @@ class Counted:
 
     def __init__(self) -> None:
         self.calls = 0
+        self.began = asyncio.Event()
         self.may_end = asyncio.Event()
         self.error: Exception | None = None
 
     async def __call__(self) -> None:
         self.calls += 1
+        self.began.set()
         await self.may_end.wait()
         if self.error is not None:
             raise self.error
@@ -31,7 +33,7 @@ async def test_it_is_made_once_at_a_time_and_again_afterwards() -> None:
     for _ in range(3):
         shared.begin()
     waiting = [asyncio.create_task(shared.wait()) for _ in range(3)]
-    await asyncio.sleep(0)
+    await counted.began.wait()
     counted.may_end.set()
     await asyncio.gather(*waiting)
     assert counted.calls == 1
@@ -56,7 +58,7 @@ async def test_the_end_cancels_it() -> None:
     await shared.close()
     shared.begin()
     waiting = asyncio.create_task(shared.wait())
-    await asyncio.sleep(0)
+    await counted.began.wait()
     await shared.close()
     with pytest.raises(asyncio.CancelledError):
         await waiting

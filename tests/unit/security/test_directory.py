@@ -9,6 +9,7 @@ import pytest
 from tests.support.security.principals import MovedClock, World
 from tidemill.domain.errors import ContractError, RequestRefused
 from tidemill.security.directory import OUTAGE_S, PrincipalDirectory
+from tidemill.security.principal_rows import PrincipalState
 from tidemill.security.principals import PrincipalKind
 
 
@@ -100,12 +101,29 @@ async def test_a_process_that_never_read_refuses(world: World) -> None:
         await names(directory(world))
 
 
-async def test_a_request_that_is_given_up_ends_no_reading(world: World) -> None:
-    asked = directory(world)
+class Slow:
+    """A reader that says when it is asked, and answers when it may."""
+
+    def __init__(self) -> None:
+        self.is_asked = asyncio.Event()
+        self.may_answer = asyncio.Event()
+
+    async def changed_since(self, version: str | None) -> PrincipalState | None:
+        assert version is None
+        self.is_asked.set()
+        await self.may_answer.wait()
+        return PrincipalState("1")
+
+
+async def test_a_request_that_is_given_up_ends_no_reading() -> None:
+    slow = Slow()
+    asked = PrincipalDirectory(slow, MovedClock())
     requests = [asyncio.create_task(names(asked)) for _ in range(2)]
-    await asyncio.sleep(0)
+    await slow.is_asked.wait()
     requests[0].cancel()
-    assert await requests[1] == {"billing"}
+    slow.may_answer.set()
+    assert await requests[1] == set()
+    assert requests[0].cancelled()
 
 
 async def test_what_is_no_outage_is_raised() -> None:

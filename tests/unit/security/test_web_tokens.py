@@ -261,7 +261,12 @@ async def test_a_jwt_gives_no_rights_but_those_of_the_table() -> None:
     await world.management.grant("billing", "ticks", ["read"])
     verifier = WebTokenVerifier(SigningKeys(MemoryKeySet(key_set(SIGNER)), world.clock), CONFIG, world.clock)
     process = world.process(web_tokens=verifier)
-    rich: dict[str, Any] = {"scope": "*", "roles": ["admin"], "grants": {"*": ["delete"]}, "kind": "development"}
+    rich: dict[str, Any] = {
+        "scope": "*",
+        "roles": ["admin"],
+        "grants": {"*": ["delete"]},
+        "kind": "development",
+    }
     principal = await process.authenticate(
         "Bearer " + SIGNER.sign(claims(world.clock.at, "client-7", **rich))
     )
