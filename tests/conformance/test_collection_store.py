@@ -60,13 +60,12 @@ class Subject:
         return await self.reader.page(collection, page_request(collection, pairs))
 
     async def pages(self, collection: VisibleCollection, *pairs: tuple[str, str]) -> list[Any]:
-        rows, after = [], None
-        while True:
-            cursor = [] if after is None else [("_after", after)]
-            page = await self.page(collection, *pairs, *cursor)
+        page = await self.page(collection, *pairs)
+        rows = json.loads(page.rows)
+        while page.next is not None:
+            page = await self.page(collection, *pairs, ("_after", page.next))
             rows += json.loads(page.rows)
-            if (after := page.next) is None:
-                return rows
+        return list(rows)
 
 
 @pytest.fixture(params=["memory", "timescaledb"])

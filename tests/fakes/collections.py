@@ -58,7 +58,8 @@ class MemoryCollections:
         passing.sort(key=cmp_to_key(lambda one, other: compared(order, collection, one, other)))
         positions = [_position(order, collection, row) for row in passing]
         start = _start(order, collection, passing, positions, query.after)
-        shown, size = [], 0
+        shown: list[str] = []
+        size = 0
         for row in passing[start : start + query.limit]:
             text = _encoded(collection, query.fields, row, native=query.numbers_native)
             size += len(text.encode()) + 1
@@ -176,13 +177,10 @@ def _holds(predicate: Predicate, value: Any, kind: ValueType) -> bool:
 
 
 def _ordered(operator: str, value: Any, other: Any) -> bool:
-    return {
-        "lt": lambda: less(value, other),
-        "lte": lambda: not less(other, value),
-        "gt": lambda: less(other, value),
-        "gte": lambda: not less(value, other),
-        "prefix": lambda: value.startswith(other),
-    }[operator]()
+    if operator == "prefix":
+        return str(value).startswith(other)
+    is_less, is_greater = less(value, other), less(other, value)
+    return {"lt": is_less, "lte": not is_greater, "gt": is_greater, "gte": not is_less}[operator]
 
 
 def _array_holds(operator: str, value: list[Any], wanted: Sequence[Any]) -> bool:

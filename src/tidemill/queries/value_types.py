@@ -20,8 +20,8 @@ from tidemill.queries.json_values import JsonFault, compact, parsed
 
 MAX_NUMBER_CHARACTERS: Final = 1_000
 MAX_EXPONENT: Final = 400
-_DRIVER_INFINITY_YEAR: Final = 9999
-"""asyncpg takes the last moment of this year for infinity."""
+_DRIVER_YEARS: Final = range(2, 9999)
+"""asyncpg takes the first moment of the year before these, and the last one of the year after, for infinities."""
 
 
 class Bound(NamedTuple):
@@ -184,7 +184,7 @@ def _native_instant(text: str) -> Bound:
         instant = datetime.fromisoformat(text).astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueFault(f"is not {_EXPECTED['timestamptz']}") from None
-    is_safe = instant.year < _DRIVER_INFINITY_YEAR
+    is_safe = instant.year in _DRIVER_YEARS
     return Bound(instant) if is_safe else Bound(text, as_text=True)
 
 
@@ -207,7 +207,7 @@ def _local_time(text: str) -> Bound:
         moment = datetime.fromisoformat(text)
     except ValueError:
         raise ValueFault(f"is not {_EXPECTED['timestamp']}") from None
-    return Bound(moment) if moment.year < _DRIVER_INFINITY_YEAR else Bound(text, as_text=True)
+    return Bound(moment) if moment.year in _DRIVER_YEARS else Bound(text, as_text=True)
 
 
 def _date(text: str) -> Bound:
@@ -219,7 +219,7 @@ def _date(text: str) -> Bound:
         day = date.fromisoformat(text)
     except ValueError:
         raise ValueFault(f"is not {_EXPECTED['date']}") from None
-    return Bound(day) if day.year < _DRIVER_INFINITY_YEAR else Bound(text, as_text=True)
+    return Bound(day) if day.year in _DRIVER_YEARS else Bound(text, as_text=True)
 
 
 def _time_of_day(text: str) -> Bound:

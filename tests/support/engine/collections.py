@@ -285,13 +285,13 @@ def wire(kind: ValueType, value: Any) -> Any:
     return value if isinstance(value, bool | int) else str(value)
 
 
-def random_where(source: Random, collection: VisibleCollection, depth: int = 4) -> dict[str, Any]:
+def random_where(source: Random, collection: VisibleCollection, depth: int = 3) -> dict[str, Any]:
     """A filter as a JSON body has it."""
     where: dict[str, Any] = {}
     for _ in range(source.randint(1, 3)):
         kind = source.random()
         if depth > 1 and kind < 0.25:
-            where["_or"] = [random_where(source, collection, depth - 1) for _ in range(source.randint(1, 3))]
+            where["_or"] = [random_where(source, collection, depth - 1) for _ in range(source.randint(1, 2))]
         elif depth > 1 and kind < 0.5:
             where["_not"] = random_where(source, collection, depth - 1)
         else:

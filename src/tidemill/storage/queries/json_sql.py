@@ -22,7 +22,7 @@ def json_row(columns: Iterable[VisibleColumn], source: str, *, native: bool) -> 
         f"{json_value(column, f'{source}.{quoted(column.name)}', native=native)} as {quoted(column.name)}"
         for column in columns
     )
-    return f"(select row_to_json(e)::text from (select {members}) e)"
+    return f"(select row_to_json(tm_e)::text from (select {members}) tm_e)"
 
 
 def json_value(column: VisibleColumn, value: str, *, native: bool) -> str:
