@@ -19,7 +19,7 @@ class Part(Message):
 class Whole(Message):
     at: datetime | None = None
     price: Decimal | None = None
-    parts: list[Part] = []
+    parts: tuple[Part, ...] = ()
     flag: bool | None = None
     count: int | None = None
 

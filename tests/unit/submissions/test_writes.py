@@ -110,7 +110,13 @@ async def test_a_document_that_cannot_be_read_is_not_written(process: Submission
 
 async def test_lines_are_sent_together_and_answered_in_their_order(process: Submissions) -> None:
     broken = RequestRefused(RequestCode.BAD_BODY, "no JSON", RequestFault("pointer", "", "no JSON"))
-    lines = [tick(price=1.5), broken, tick(price="x"), tick(price=2.5), tick(command_id="own")]
+    lines: list[DocumentRequest | RequestRefused] = [
+        tick(price=1.5),
+        broken,
+        tick(price="x"),
+        tick(price=2.5),
+        tick(command_id="own"),
+    ]
     answers = await process.writes.lines(lines, caller("batch"), 5.0)
     assert [isinstance(answer, SubmissionResult) for answer in answers] == [True, False, False, True, False]
     assert answers[1] is broken
