@@ -1,4 +1,4 @@
-"""Settings of what `serve http` uses of the database: the base of its group, which `settings/groups.py` has no room for."""
+"""Settings of what `serve http` uses of the database; its group, in `settings/groups.py`, extends them."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
+from pydantic import Field
+
 from tidemill.admin.service.models import Answer, ChunkInfo, ContinuousAggregateInfo, HypertableInfo
 from tidemill.admin.service.ports import TableCatalog
 from tidemill.admin.service.rows import IndexFacts, TableFacts, TablePlace
@@ -46,9 +48,9 @@ class FieldSchema(Answer):
     type: str
     required: bool
     default_value: str | None = None
-    constraints: list[str] = []
+    constraints: list[str] = Field(default_factory=list)
     encoding: str
-    operators: list[str] = []
+    operators: list[str] = Field(default_factory=list)
     sortable: bool = False
 
 
@@ -95,8 +97,8 @@ class CollectionSchema(Answer):
     commands: dict[str, CommandSchema]
     limits: dict[str, float]
     hypertable: HypertableInfo | None = None
-    chunks: list[ChunkInfo] = []
-    continuous_aggregates: list[ContinuousAggregateInfo] = []
+    chunks: list[ChunkInfo] = Field(default_factory=list)
+    continuous_aggregates: list[ContinuousAggregateInfo] = Field(default_factory=list)
 
 
 class SchemaList(Answer):
