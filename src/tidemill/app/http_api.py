@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import urandom
@@ -11,8 +11,8 @@ from tidemill import __version__
 from tidemill.admin.service.collection_schema import ColumnUse, SchemaReader
 from tidemill.admin.service.health import HealthReader
 from tidemill.admin.service.migrations import MigrationOverview
-from tidemill.admin.service.performance import ConnectionOverview, PerformanceReader
-from tidemill.admin.service.plan_samples import PlanSamples
+from tidemill.admin.service.performance import ConnectionOverview, PerformanceReader, PoolWatch
+from tidemill.admin.service.plan_samples import PlanSampler, PlanSamples
 from tidemill.admin.service.query_records import QueryRecorder
 from tidemill.admin.service.statistics import StatisticsReader
 from tidemill.app.connections import SharedResources, database_tls, open_pool
@@ -23,7 +23,7 @@ from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_s
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection
 from tidemill.http.application import ApiRoutes, api
-from tidemill.http.gateway import Gateway
+from tidemill.http.gateway import Gateway, observe_metrics
 from tidemill.http.peers import accepts_peer
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes
@@ -36,9 +36,11 @@ from tidemill.queries.encodings import encoding_of
 from tidemill.queries.reader import CollectionReader
 from tidemill.queries.seen_waiter import SeenWaiter
 from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Service
 from tidemill.security.bind_policy import BindPolicy
 from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal
+from tidemill.security.rate_limits import UnitLimiter
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.service import ServiceDatabase
 from tidemill.storage.database.table_sql import column_type
@@ -55,10 +57,11 @@ _DRAIN_S = 5.0
 
 @dataclass(frozen=True)
 class OpenedApi:
-    """What a process serves. `submissions`: their services run beside it."""
+    """What a process serves. `services`: run beside it, by name. `drain`: ends the writes that wait."""
 
     gateway: Gateway
-    submissions: SubmissionUseCases
+    services: Mapping[str, Service]
+    drain: Callable[[], Awaitable[None]]
 
 
 async def open_api(
@@ -99,8 +102,10 @@ async def open_api(
         authenticator,
         accepts=partial(accepts_peer, policy),
         note=RefusalNotes(journal, parts.clock).note,
+        observe=observe_metrics,
+        limiter=UnitLimiter(parts.clock, per_s=settings.http.units_per_s),
     )
-    return OpenedApi(gateway, submissions)
+    return OpenedApi(gateway, {**submissions.services, **parts.watches()}, submissions.submitter.drain)
 
 
 class _Parts:
@@ -113,14 +118,20 @@ class _Parts:
         self.named = named
         self.clock = SystemClock()
         self.collections = Collections(named.values(), column_type)
-        self.recorder = QueryRecorder(
-            self.clock, plans=PlanSamples(every=settings.plan_every), slow_ms=settings.slow_query_ms
-        )
+        self._plans = PlanSamples(every=settings.plan_every)
+        self.recorder = QueryRecorder(self.clock, plans=self._plans, slow_ms=settings.slow_query_ms)
         key = settings.cursor_key
         self.reader = CollectionReader(
             CollectionDatabase(pools["read"], pools["count"]),
             key=urandom(32) if key is None else key.get_secret_value().encode(),
         )
+
+    def watches(self) -> dict[str, Service]:
+        """Return what looks at the pools and at the plans of queries."""
+        return {
+            "pools": PoolWatch(self.pools),
+            "plans": PlanSampler(self._plans, ServiceDatabase(self.pools["count"])),
+        }
 
     def reads(self) -> ReadRoutes:
         """Return the operations that read."""

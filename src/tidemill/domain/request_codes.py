@@ -106,6 +106,12 @@ class RequestCode(Code):
     )
     ARCHIVED = "ARCHIVED", 422, Retry.NEVER, "these rows left for the lake: read them there"
     QUERY_TIMEOUT = "QUERY_TIMEOUT", 422, Retry.NEW_KEY, "name a key or times, or ask for fewer rows"
+    RATE_LIMITED = (
+        "RATE_LIMITED",
+        429,
+        Retry.LATER,
+        "try again after Retry-After; the header RateLimit-Policy says how much a principal may ask for",
+    )
     OVERLOADED = "OVERLOADED", 503, Retry.SAME_KEY, "try again after Retry-After"
     BEHIND = "BEHIND", 503, Retry.LATER, "try again after Retry-After, or send `Prefer: stale-ok`"
     LANE_HALTED = (

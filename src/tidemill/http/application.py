@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tidemill.http.routes.probes import Readiness, description_operation, probe_operations
+from tidemill.http.routes.probes import (
+    Readiness,
+    description_operation,
+    page_operation,
+    probe_operations,
+)
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes, later_operations
 from tidemill.http.routes.writes import WriteRoutes
@@ -30,4 +35,4 @@ def api(routes: ApiRoutes, version: str) -> RouteTable:
         *later_operations(),
         *probe_operations(routes.ready),
     ]
-    return RouteTable([*operations, description_operation(operations, version)])
+    return RouteTable([*operations, description_operation(operations, version), page_operation()])

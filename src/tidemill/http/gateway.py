@@ -7,6 +7,7 @@ is decided, whoever waits for it.
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, Final, Protocol
@@ -20,8 +21,10 @@ from tidemill.http.routing import NoSuchVerb, Operation, RouteTable
 from tidemill.http.url import demand_short, segments
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
+from tidemill.runtime.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from tidemill.security.bind_policy import names_this_machine
 from tidemill.security.principals import Principal, PrincipalKind
+from tidemill.security.rate_limits import UnitLimiter
 
 WATCH_AFTER_S: Final = 0.05
 """How long a read may take before its client is watched."""
@@ -39,6 +42,12 @@ class Authentication(Protocol):
 
 Observe = Callable[[str, str, int, float], None]
 """Gets the template of the path, the method, the status and the seconds of each request."""
+
+
+def observe_metrics(path: str, method: str, status: int, seconds: float) -> None:
+    """Count a request by its route, never by what it named."""
+    HTTP_REQUESTS.labels(path, method, f"{status // 100}xx").inc()
+    HTTP_SECONDS.labels(path, method).observe(seconds)
 
 
 def observe_nothing(_path: str, _method: str, _status: int, _seconds: float) -> None:
@@ -64,13 +73,18 @@ class Gateway:
         accepts: Callable[[Exchange], bool] = lambda _: True,
         observe: Observe = observe_nothing,
         note: NoteRefusal = note_nothing,
+        limiter: UnitLimiter | None = None,
     ) -> None:
-        """`accepts`: whether a peer may speak to this process. `observe`: for metrics. `note`: for the journal."""
+        """`accepts`: whether a peer may speak to this process. `observe`: for metrics. `note`: for the journal.
+
+        `limiter`: how much a principal may ask for; None: without limit.
+        """
         self._routes = routes
         self._authentication = authentication
         self._accepts = accepts
         self._observe = observe
         self._note = note
+        self._limiter = limiter
         self.draining = False
         self.in_flight = 0
 
@@ -118,6 +132,7 @@ class Gateway:
             )
         if not operation.open:
             exchange.principal = await self._principal(exchange)
+            self._spend(exchange, operation.units)
         if operation.abandoned:
             answer = await _until_client_leaves(operation, exchange)
         else:
@@ -125,6 +140,20 @@ class Gateway:
         if exchange.principal is not None and exchange.principal.kind is PrincipalKind.DEVELOPMENT:
             answer.add(b"tidemill-principal", "development")
         return answer
+
+    def _spend(self, exchange: Exchange, units: float) -> None:
+        if self._limiter is None or exchange.caller.kind is PrincipalKind.DEVELOPMENT:
+            return
+        allowance = self._limiter.spend(exchange.caller.name, units)
+        left = f'"units";r={allowance.left};t={math.ceil(allowance.reset_s)}'
+        exchange.outgoing.append((b"ratelimit", left.encode()))
+        if not allowance.is_granted:
+            exchange.outgoing.append((b"ratelimit-policy", self._limiter.policy.encode()))
+            raise RequestRefused(
+                RequestCode.RATE_LIMITED,
+                f"{exchange.caller.name} asked for more than it may in this time",
+                retry_after_s=allowance.retry_after_s,
+            )
 
     async def _principal(self, exchange: Exchange) -> Principal:
         principal = await self._authentication.authenticate(exchange.header("authorization"))

@@ -26,6 +26,7 @@ _ANYWHERE: Final = (
     RequestCode.URL_TOO_LONG,
     RequestCode.INTERNAL,
     RequestCode.DATABASE_AWAY,
+    RequestCode.RATE_LIMITED,
     RequestCode.OVERLOADED,
     RequestCode.DRAINING,
 )

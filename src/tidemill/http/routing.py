@@ -33,7 +33,7 @@ class Operation:
 
     `path`: with names in braces. `open`: without a principal. `abandoned`: it ends when its client leaves; a write
     does not. `body`: media type -> JSON Schema or model. `answers`: status -> description and model, None for none.
-    `codes`: the refusals that are its own.
+    `codes`: the refusals that are its own. `units`: what it costs of a principal's allowance.
     """
 
     method: str
@@ -49,6 +49,7 @@ class Operation:
     answers: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
     codes: tuple[RequestCode, ...] = ()
     described: bool = True
+    units: float = 1.0
 
     @property
     def parts(self) -> tuple[str, ...]:

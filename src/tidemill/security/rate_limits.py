@@ -46,7 +46,13 @@ class UnitLimiter:
         self._clock = clock
         self._per_s = per_s
         self._capacity = per_s * window_s
+        self._window_s = window_s
         self._buckets: dict[str, _Bucket] = {}
+
+    @property
+    def policy(self) -> str:
+        """Return the header RateLimit-Policy: how much in which time."""
+        return f'"units";q={self._capacity:g};w={self._window_s:g}'
 
     def spend(self, principal: str, units: float) -> Allowance:
         """Spend units of a principal, if it has them: a request that is refused costs nothing.

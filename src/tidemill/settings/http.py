@@ -34,6 +34,13 @@ class HttpSettings(HttpPoolSettings):
         "random one, and its cursors end with it",
     )
     timeout_s: float = Field(5.0, gt=0, le=30, description="seconds that the database may take for a read")
+    units_per_s: float = Field(
+        100.0,
+        gt=0,
+        le=1_000_000,
+        description="what a principal may ask of one process on average: a document or a write costs 1 unit, a page 2, "
+        "a count 10; a minute's worth at once",
+    )
     max_waiting: int = Field(
         1_000, ge=1, le=100_000, description="writes that may wait for their outcome in one process"
     )

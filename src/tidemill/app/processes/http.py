@@ -49,8 +49,8 @@ async def http_jobs(shared: SharedResources, deployment: Deployment) -> list[Job
     listening = Listening(http.host, http.port, http.cert_file, http.key_file)
 
     def make() -> ServiceGroup:
-        server = HttpService(opened.gateway, listening, drain=opened.submissions.submitter.drain)
-        return ServiceGroup({"http": server, **opened.submissions.services}, opening=_nothing, closing=[])
+        server = HttpService(opened.gateway, listening, drain=opened.drain)
+        return ServiceGroup({"http": server, **opened.services}, opening=_nothing, closing=[])
 
     return [Job("http", make)]
 

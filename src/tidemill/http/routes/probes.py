@@ -9,6 +9,7 @@ from typing import Any
 from tidemill.http.answer import Answer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.openapi import document
+from tidemill.http.pages import docs_page
 from tidemill.http.routing import Operation
 
 Readiness = Callable[[], tuple[bool, Mapping[str, Any]]]
@@ -50,6 +51,27 @@ def probe_operations(ready: Readiness) -> list[Operation]:
             },
         ),
     ]
+
+
+def page_operation() -> Operation:
+    """Return `/docs`, the page for people. It holds nothing of the deployment: what it shows it asks for."""
+    page = docs_page()
+    media_type = page.headers["Content-Type"].encode()
+    headers = [(n.lower().encode(), v.encode()) for n, v in page.headers.items() if n != "Content-Type"]
+
+    async def docs(_: Exchange) -> Answer:
+        return Answer(200, page.body, headers=list(headers), media_type=media_type)
+
+    return Operation(
+        method="GET",
+        path="/docs",
+        name="docs",
+        summary="This description as a page",
+        tag="schema",
+        handler=docs,
+        open=True,
+        described=False,
+    )
 
 
 def description_operation(operations: Iterable[Operation], version: str) -> Operation:
