@@ -49,6 +49,7 @@ WITHOUT_SUITE = {
     "admin.setup.Migrations": "no fake: it is Alembic on a real database: tests/integration/storage/test_migrations.py",
     "admin.lanes.OutboxHistory": _OF_THE_LANES_VERBS,
     "admin.setup.StructureReader": "one side is a real catalogue: tests/integration/storage/test_drafted_tables.py",
+    "admin.service.MigrationHistory": "one question to a server: tests/integration/storage/test_migrations.py",
     "admin.ProcessReader": _READS + "tests/integration/storage/test_processes_told.py",
     "admin.ProcessRegister": "no fake: two statements: tests/integration/service/test_footprint.py",
     "admin.ReadModelStates": _READS + "tests/integration/projections",

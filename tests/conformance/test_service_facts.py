@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.service import MemoryPlans, MemoryPools, MemoryServer, MemoryTables, pool_status, table_facts
 from tidemill.admin.service.pool_config import PoolConfig
 from tidemill.admin.service.ports import PlanReader, PoolReader, ServerInspector, TableCatalog
-from tidemill.admin.service.rows import ChunkFacts, TablePlace, TableSize
+from tidemill.admin.service.rows import ChunkRow, TablePlace, TableSize
 from tidemill.domain.errors import ContractError
 from tidemill.storage.admin.service import ServiceDatabase
 from tidemill.storage.database.pool import close_pool, create_pool
@@ -37,7 +37,7 @@ class Subject:
 
 def in_memory() -> Subject:
     facts = table_facts(good="integer", name="text", at="timestamp with time zone")
-    chunk = ChunkFacts(
+    chunk = ChunkRow(
         "_timescaledb_internal.a", facts.first_applied["core"], facts.first_applied["core"], False, 1
     )
     return Subject(

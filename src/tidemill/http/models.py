@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidemill.admin.service.models import (
-    Answer,
+    AnswerModel,
     ChunkInfo,
     ConnectionPoolStatus,
     ConnectionReport,
@@ -25,7 +25,7 @@ from tidemill.admin.service.models import (
 )
 
 __all__ = [
-    "Answer",
+    "AnswerModel",
     "ChunkInfo",
     "CommandRequest",
     "CommandResponse",
@@ -144,7 +144,7 @@ class ModelRegistrationRequest(RequestBody):
 # --- responses -------------------------------------------------------------------------------------------------------
 
 
-class QueryResponse(Answer):
+class QueryResponse(AnswerModel):
     """The rows of a query. `data` has `rows`, `next` (null: there are no more) and `count`, if it was asked for."""
 
     model_config = _with_example(
@@ -166,7 +166,7 @@ class QueryResponse(Answer):
     error_message: str | None = Field(None, description="Always null here.")
 
 
-class CommandResponse(Answer):
+class CommandResponse(AnswerModel):
     """The outcome of a command."""
 
     model_config = _with_example(
@@ -194,7 +194,7 @@ class CommandResponse(Answer):
     document: dict[str, Any] | None = Field(None, description="The document, if it was asked for.")
 
 
-class ValidationIssue(Answer):
+class ValidationIssue(AnswerModel):
     """Something that differs from what is declared."""
 
     model_config = _with_example(
@@ -214,7 +214,7 @@ class ValidationIssue(Answer):
     timestamp: datetime = Field(description="When it was found.")
 
 
-class SchemaValidationResult(Answer):
+class SchemaValidationResult(AnswerModel):
     """A comparison of the database with what contexts declare."""
 
     model_config = _with_example(is_valid=True, issues=[], validated_at=_AT, validation_level="strict")
@@ -225,7 +225,7 @@ class SchemaValidationResult(Answer):
     validation_level: str = Field(description="How thoroughly.")
 
 
-class MigrationResponse(Answer):
+class MigrationResponse(AnswerModel):
     """How far a migration has come."""
 
     model_config = _with_example(
@@ -244,7 +244,7 @@ class MigrationResponse(Answer):
     message: str | None = Field(None, description="What happens next.")
 
 
-class HypertableResponse(Answer):
+class HypertableResponse(AnswerModel):
     """What was done about a hypertable."""
 
     model_config = _with_example(success=True, table_name="public.measurements", hypertable_created=True)
@@ -258,7 +258,7 @@ class HypertableResponse(Answer):
     error_message: str | None = Field(None, description="Why it failed.")
 
 
-class ModelInfo(Answer):
+class ModelInfo(AnswerModel):
     """A model that a service has registered."""
 
     model_config = _with_example(
@@ -275,7 +275,7 @@ class ModelInfo(Answer):
     source_file: str = Field(description="Where it was declared.")
 
 
-class ModelDiscoveryResponse(Answer):
+class ModelDiscoveryResponse(AnswerModel):
     """The models of a service."""
 
     model_config = _with_example(service_name="billing", models=[], discovery_time=_AT)
@@ -285,7 +285,7 @@ class ModelDiscoveryResponse(Answer):
     discovery_time: datetime = Field(description="When they were looked for.")
 
 
-class TransactionContext(Answer):
+class TransactionContext(AnswerModel):
     """A transaction whose commands are kept until it is committed."""
 
     model_config = _with_example(

@@ -18,7 +18,7 @@ from tidemill.admin.service.collection_schema import place_of
 from tidemill.admin.service.health import HealthReader, is_serving
 from tidemill.admin.service.migrations import MigrationOverview
 from tidemill.admin.service.performance import ConnectionOverview, PerformanceReader, PoolWatch
-from tidemill.admin.service.query_records import Operation, QueryRecorder, QueryRun
+from tidemill.admin.service.query_records import QueryOperation, QueryRecorder, QueryRun
 from tidemill.admin.service.rows import ServerFacts, TableSize
 from tidemill.admin.service.statistics import StatisticsReader
 from tidemill.admin.setup.revisions import MigrationInfo
@@ -234,10 +234,14 @@ def performance(clock: MovedClock) -> PerformanceReader:
     recorder = QueryRecorder(clock)
     for seconds, hit in [(0.1, False), (0.3, True)]:
         run = QueryRun(
-            collection="market-data", operation=Operation.FIND, pattern="a", seconds=seconds, cache_hit=hit
+            collection="market-data",
+            operation=QueryOperation.FIND,
+            pattern="a",
+            seconds=seconds,
+            cache_hit=hit,
         )
         recorder.note(recorder.query("billing"), run)
-    recorder.note_command("billing", "market-data", Operation.INSERT, 0.05, rows=1, failed=False)
+    recorder.note_command("billing", "market-data", QueryOperation.INSERT, 0.05, rows=1, failed=False)
     pools = MemoryPools(
         [pool_status("read", checked_in=5, checked_out=2), pool_status("count", checked_in=1)]
     )

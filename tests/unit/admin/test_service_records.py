@@ -14,7 +14,7 @@ import pytest
 from tests.fakes.service import MemoryPlans
 from tidemill.admin.service import query_records
 from tidemill.admin.service.plan_samples import MAX_PATTERNS, MAX_PENDING, PlanSampler, PlanSamples
-from tidemill.admin.service.query_records import Operation, QueryRecord, QueryRecorder, QueryRun
+from tidemill.admin.service.query_records import QueryOperation, QueryRecord, QueryRecorder, QueryRun
 from tidemill.admin.service.window_sums import MAX_KEYS, OTHERS, WINDOW_S, WindowSums
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.uuid7 import new_uuid7
@@ -47,7 +47,11 @@ class MovedClock:
 
 
 def run(pattern: str = "find market-data by symbol", **given: Any) -> QueryRun:
-    known: dict[str, Any] = {"collection": "market-data", "operation": Operation.FIND, "pattern": pattern}
+    known: dict[str, Any] = {
+        "collection": "market-data",
+        "operation": QueryOperation.FIND,
+        "pattern": pattern,
+    }
     return QueryRun(**known | {"seconds": 0.002, "rows": 3} | given)
 
 
@@ -58,7 +62,13 @@ def clock() -> MovedClock:
 
 def test_a_record_has_the_specified_fields_in_their_order() -> None:
     assert [field.name for field in fields(QueryRecord)] == SPECIFIED
-    assert [operation.value for operation in Operation] == ["find", "insert", "update", "delete", "aggregate"]
+    assert [operation.value for operation in QueryOperation] == [
+        "find",
+        "insert",
+        "update",
+        "delete",
+        "aggregate",
+    ]
 
 
 def test_a_query_is_recorded_with_what_became_of_it(clock: MovedClock) -> None:
@@ -71,7 +81,7 @@ def test_a_query_is_recorded_with_what_became_of_it(clock: MovedClock) -> None:
     recorder.note(failed, run(code="QUERY_TIMEOUT", rows=0, seconds=0.4))
     newest, oldest = recorder.recent()
     assert oldest == QueryRecord(
-        asked.query_id, clock.now(), "billing", "market-data", Operation.FIND, 2.0, 3, None,
+        asked.query_id, clock.now(), "billing", "market-data", QueryOperation.FIND, 2.0, 3, None,
         "find market-data by symbol", True, None,
     )  # fmt: skip
     assert (newest.query_id, newest.success, newest.error_message) == (
@@ -112,7 +122,7 @@ def test_sums_are_by_service_collection_and_operation(clock: MovedClock) -> None
     recorder = QueryRecorder(clock)
     for service, seconds in [("billing", 0.1), ("billing", 0.3), ("quotes", 0.9)]:
         recorder.note(recorder.query(service), run(seconds=seconds))
-    recorder.note_command("billing", "market-data", Operation.INSERT, 0.05, rows=1, failed=False)
+    recorder.note_command("billing", "market-data", QueryOperation.INSERT, 0.05, rows=1, failed=False)
     sums = recorder.operations()
     assert [(one.service_name, one.operation, one.count) for one in sums] == [
         ("quotes", "find", 1),

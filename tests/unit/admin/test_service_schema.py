@@ -14,7 +14,7 @@ from tests.fakes.service import MemoryTables, table_facts
 from tidemill.admin.service.collection_schema import ColumnUse, SchemaReader, place_of
 from tidemill.admin.service.rows import (
     AggregateFacts,
-    ChunkFacts,
+    ChunkRow,
     ColumnFacts,
     ConstraintFacts,
     HypertableFacts,
@@ -87,7 +87,7 @@ def facts_of_accounts() -> TableFacts:
 def facts_of_ticks() -> TableFacts:
     plain = table_facts(**{column.name: "text" for column in ticks.table.columns})
     chunks = [
-        ChunkFacts(f"_timescaledb_internal.c{n}", AT, AT + timedelta(days=7), compressed=False, size_bytes=9)
+        ChunkRow(f"_timescaledb_internal.c{n}", AT, AT + timedelta(days=7), compressed=False, size_bytes=9)
         for n in range(5)
     ]
     return plain._replace(

@@ -14,7 +14,7 @@ from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from pydantic import Field
 
-from tidemill.admin.service.models import Answer, ChunkInfo, ContinuousAggregateInfo, HypertableInfo
+from tidemill.admin.service.models import AnswerModel, ChunkInfo, ContinuousAggregateInfo, HypertableInfo
 from tidemill.admin.service.ports import TableCatalog
 from tidemill.admin.service.rows import IndexFacts, TableFacts, TablePlace
 from tidemill.domain.archive.policy import Retention
@@ -27,7 +27,7 @@ from tidemill.security.principals import Principal, Verb
 
 MAX_CHUNKS: Final = 100
 
-A = TypeVar("A", bound=Answer)
+A = TypeVar("A", bound=AnswerModel)
 
 
 class ColumnUse(NamedTuple):
@@ -41,7 +41,7 @@ class ColumnUse(NamedTuple):
 DescribeColumn = Callable[[Collection, str], ColumnUse]
 
 
-class FieldSchema(Answer):
+class FieldSchema(AnswerModel):
     """A field. `type`: PostgreSQL's. `default_value`, `constraints`: as SQL. `encoding`: its form in JSON."""
 
     name: str
@@ -54,7 +54,7 @@ class FieldSchema(Answer):
     sortable: bool = False
 
 
-class IndexSchema(Answer):
+class IndexSchema(AnswerModel):
     """An index over fields."""
 
     name: str
@@ -62,27 +62,27 @@ class IndexSchema(Answer):
     unique: bool
 
 
-class Partitioning(Answer):
+class Partitioning(AnswerModel):
     """How rows are divided: `strategy` is `time`, `key` a field."""
 
     strategy: str
     key: str
 
 
-class AccessSchema(Answer):
+class AccessSchema(AnswerModel):
     """What the principal may do: the verbs of its grant."""
 
     access_control: str
 
 
-class CommandSchema(Answer):
+class CommandSchema(AnswerModel):
     """A command behind a verb, and its body as JSON Schema. The fields of every command may be left out."""
 
     command: str
     body: dict[str, Any]
 
 
-class CollectionSchema(Answer):
+class CollectionSchema(AnswerModel):
     """A collection: the specification's schema, and what a client needs to ask and to write."""
 
     name: str
@@ -101,7 +101,7 @@ class CollectionSchema(Answer):
     continuous_aggregates: list[ContinuousAggregateInfo] = Field(default_factory=list)
 
 
-class SchemaList(Answer):
+class SchemaList(AnswerModel):
     """Every collection that the principal has a grant for, by name, without chunks."""
 
     collections: list[CollectionSchema]

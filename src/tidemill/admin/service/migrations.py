@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from tidemill.admin.service.access import demand_operator
-from tidemill.admin.service.models import Answer
+from tidemill.admin.service.models import AnswerModel
 from tidemill.admin.service.ports import MigrationHistory
 from tidemill.admin.setup.revisions import MigrationInfo
 from tidemill.domain.errors import RequestFault, RequestRefused
@@ -18,14 +18,14 @@ KEPT_S: Final = 5.0
 MAX_LIMIT: Final = 1_000
 
 
-class MigrationPage(Answer):
+class MigrationPage(AnswerModel):
     """Revisions in order: core first, parents first. `next`: what `_after` takes, null on the last page."""
 
     migrations: list[MigrationInfo]
     next: str | None = None
 
 
-class BranchState(Answer):
+class BranchState(AnswerModel):
     """A branch. `head`: the newest revision that this version knows; `current`: the newest applied one."""
 
     service_name: str
@@ -34,7 +34,7 @@ class BranchState(Answer):
     pending: list[str]
 
 
-class MigrationState(Answer):
+class MigrationState(AnswerModel):
     """Every branch; `up_to_date`: no revision is pending."""
 
     up_to_date: bool

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 _AT = "2026-12-01T09:30:00Z"
 
 
-class Answer(BaseModel):
+class AnswerModel(BaseModel):
     """The base of what is answered: immutable; its fields come from attributes of the same names, too."""
 
     model_config = ConfigDict(frozen=True, from_attributes=True, extra="forbid")
@@ -23,7 +23,7 @@ def _with_example(**example: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": [example]})
 
 
-class ConnectionPoolStatus(Answer):
+class ConnectionPoolStatus(AnswerModel):
     """The connections of one class of work in one process, at this moment."""
 
     model_config = _with_example(
@@ -39,7 +39,7 @@ class ConnectionPoolStatus(Answer):
     name: str | None = Field(None, description="The class of work.")
 
 
-class DatabaseConnection(Answer):
+class DatabaseConnection(AnswerModel):
     """How one class of work connects. The URL has no password."""
 
     model_config = _with_example(
@@ -65,7 +65,7 @@ class DatabaseConnection(Answer):
     )
 
 
-class HealthResponse(Answer):
+class HealthResponse(AnswerModel):
     """Whether requests can be answered: `healthy`, `degraded` (some of them cannot) or `unhealthy`."""
 
     model_config = _with_example(
@@ -87,7 +87,7 @@ class HealthResponse(Answer):
     problems: list[str] = Field(default=[], description="What keeps it from being healthy; never a secret.")
 
 
-class HypertableInfo(Answer):
+class HypertableInfo(AnswerModel):
     """A hypertable: a table that is divided into chunks by time."""
 
     model_config = _with_example(
@@ -117,7 +117,7 @@ class HypertableInfo(Answer):
     )
 
 
-class ChunkInfo(Answer):
+class ChunkInfo(AnswerModel):
     """A chunk of a hypertable."""
 
     model_config = _with_example(
@@ -137,7 +137,7 @@ class ChunkInfo(Answer):
     size_bytes: int = Field(description="With indexes and out-of-line values.")
 
 
-class ContinuousAggregateInfo(Answer):
+class ContinuousAggregateInfo(AnswerModel):
     """A continuous aggregate over a collection's table; only the Community edition of TimescaleDB has them."""
 
     model_config = _with_example(
@@ -159,7 +159,7 @@ class ContinuousAggregateInfo(Answer):
     )
 
 
-class OperationSums(Answer):
+class OperationSums(AnswerModel):
     """What one service did with one collection in one way, within the window."""
 
     service_name: str = Field(description="The principal, or `(others)` for those beyond the bound.")
@@ -172,7 +172,7 @@ class OperationSums(Answer):
     max_execution_time: float = Field(description="Seconds of the longest.")
 
 
-class PerformanceStats(Answer):
+class PerformanceStats(AnswerModel):
     """What this process did in the last 60 seconds. Times are seconds."""
 
     model_config = _with_example(
@@ -201,7 +201,7 @@ class PerformanceStats(Answer):
     )
 
 
-class ConnectionReport(Answer):
+class ConnectionReport(AnswerModel):
     """The pools of this process: how each connects, and its state."""
 
     connections: list[DatabaseConnection]

@@ -31,7 +31,7 @@ SLOW_MS: Final = 500.0
 _log = logger(__name__)
 
 
-class Operation(StrEnum):
+class QueryOperation(StrEnum):
     """What was done, in the specification's words. `FIND` is every read that is not an aggregate."""
 
     FIND = "find"
@@ -52,7 +52,7 @@ class QueryRecord:
     timestamp: datetime
     service_name: str
     collection: str
-    operation_type: Operation
+    operation_type: QueryOperation
     execution_time_ms: float
     documents_processed: int
     index_used: bool | None
@@ -69,7 +69,7 @@ class QueryRun:
     """
 
     collection: str
-    operation: Operation
+    operation: QueryOperation
     pattern: str
     seconds: float
     rows: int = 0
@@ -125,7 +125,7 @@ class QueryRecorder:
         self,
         service_name: str,
         collection: str,
-        operation: Operation,
+        operation: QueryOperation,
         seconds: float,
         *,
         rows: int,

@@ -51,8 +51,8 @@ class HypertableFacts(NamedTuple):
     last_chunk_created: datetime | None
 
 
-class ChunkFacts(NamedTuple):
-    """A chunk."""
+class ChunkRow(NamedTuple):
+    """A chunk: its span of time, and its bytes with indexes and out-of-line values."""
 
     chunk_name: str
     range_start: datetime
@@ -77,7 +77,7 @@ class TableFacts(NamedTuple):
     constraints: Sequence[ConstraintFacts]
     indexes: Sequence[IndexFacts]
     hypertable: HypertableFacts | None
-    chunks: Sequence[ChunkFacts]
+    chunks: Sequence[ChunkRow]
     aggregates: Sequence[AggregateFacts]
     first_applied: Mapping[str, datetime]
 

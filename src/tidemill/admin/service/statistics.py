@@ -10,7 +10,7 @@ from tidemill.admin.ports import LaneReader, ReadModelStates
 from tidemill.admin.progress import read_model_status, stream_status
 from tidemill.admin.service.access import demand_operator
 from tidemill.admin.service.collection_schema import place_of
-from tidemill.admin.service.models import Answer
+from tidemill.admin.service.models import AnswerModel
 from tidemill.admin.service.ports import TableCatalog
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.collection import Collection, CollectionKind
@@ -18,7 +18,7 @@ from tidemill.runtime.clock import Clock
 from tidemill.security.principals import Principal
 
 
-class CollectionStats(Answer):
+class CollectionStats(AnswerModel):
     """A collection. `estimated_rows`: by the statistics, null if unknown. `bytes`: with indexes; 0 of a view.
 
     `lag`: events that a read model has not folded, null for what is never behind.
@@ -32,7 +32,7 @@ class CollectionStats(Answer):
     lag: int | None = None
 
 
-class LaneSummary(Answer):
+class LaneSummary(AnswerModel):
     """The lanes of an aggregate. `unpublished`: positions that the relay has not sent. `events`: of all time."""
 
     aggregate: str
@@ -44,7 +44,7 @@ class LaneSummary(Answer):
     events: int
 
 
-class ServiceStats(Answer):
+class ServiceStats(AnswerModel):
     """All collections, and all lanes by aggregate."""
 
     collections: list[CollectionStats]

@@ -61,7 +61,7 @@ class WindowSums:
         sums.setdefault(key, Sum()).add(Sum(1, failed, cache_hit, rows, seconds, seconds))
 
     def by_key(self) -> dict[Key, Sum]:
-        """Return the sums of the window."""
+        """Return the sums of the last `WINDOW_S` seconds; a key without any event is left out."""
         now = int(self._clock.monotonic_s())
         total: dict[Key, Sum] = {}
         for second, sums in self._seconds:

@@ -16,7 +16,7 @@ DESCRIPTION: Final = "openapi.json"
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class HtmlPage:
     """A page and the headers to send with it."""
 
     body: bytes
@@ -24,7 +24,7 @@ class Page:
 
 
 @lru_cache(maxsize=1)
-def docs_page() -> Page:
+def docs_page() -> HtmlPage:
     """Return the page at `/docs`, which lists the routes of the OpenAPI document and sends requests.
 
     It reads `openapi.json` from the folder that it is served in. Its own script and style are named by their hashes:
@@ -44,7 +44,7 @@ def docs_page() -> Page:
         "Cross-Origin-Opener-Policy": "same-origin",
         "Cache-Control": "no-cache",
     }
-    return Page(text.encode(), headers)
+    return HtmlPage(text.encode(), headers)
 
 
 def _hashes(text: str, tag: str) -> str:

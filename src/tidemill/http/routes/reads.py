@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 from urllib.parse import quote
 
-from tidemill.admin.service.query_records import Operation as Work
+from tidemill.admin.service.query_records import QueryOperation as Work
 from tidemill.admin.service.query_records import QueryRecorder, QueryRun
 from tidemill.domain.collection import CollectionKind
 from tidemill.domain.errors import RequestRefused

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
 
-from tidemill.admin.service.query_records import Operation as Work
+from tidemill.admin.service.query_records import QueryOperation as Work
 from tidemill.admin.service.query_records import QueryRecorder
 from tidemill.domain.collection import CollectionKind
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable

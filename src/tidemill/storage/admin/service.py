@@ -12,7 +12,7 @@ import asyncpg
 
 from tidemill.admin.service.rows import (
     AggregateFacts,
-    ChunkFacts,
+    ChunkRow,
     ColumnFacts,
     ConstraintFacts,
     HypertableFacts,
@@ -58,7 +58,7 @@ class ServiceDatabase:
                 constraints=[ConstraintFacts(*list(row)[2:]) for row in constraints[place]],
                 indexes=[IndexFacts(*list(row)[2:]) for row in indexes[place]],
                 hypertable=next((HypertableFacts(*list(row)[2:]) for row in hypertables[place]), None),
-                chunks=[ChunkFacts(*list(row)[2:]) for row in chunks[place]],
+                chunks=[ChunkRow(*list(row)[2:]) for row in chunks[place]],
                 aggregates=[_aggregate(row) for row in aggregates[place]],
                 first_applied={row["branch"]: row["first_applied"] for row in branches},
             )
