@@ -103,18 +103,24 @@ def test_no_metric_is_labelled_with_an_id() -> None:
     allowed = {
         "aggregate",
         "code",
+        "collection",  # one that contexts declare
         "dependency",
         "error",
         "hop",
+        "method",
         "name",  # of an aggregate or a projection
+        "operation",
         "outcome",
+        "pool",
         "process",
         "projection",
         "result",
         "role",
+        "route",  # the template, never a path
         "schema",  # of a schema that lanes wait for: its series ends with the wait
         "service",
         "state",
+        "status",  # its class: 2xx
         "table",
         "tier",
         "version",
