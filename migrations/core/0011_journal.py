@@ -74,7 +74,7 @@ grant usage on schema tm to tidemill_http;
 grant select on public.tidemill_version, public.tidemill_migration to tidemill_http;
 grant insert, select (writer, number, hash) on tm.journal to tidemill_http;
 grant select on tm.lane, tm.halt, tm.waiting, tm.batch, tm.log, tm.published, tm.timeline, tm.generation, tm.projection,
-  tm.checkpoint, tm.archive to tidemill_http;
+  tm.projection_halt, tm.checkpoint, tm.archive to tidemill_http;
 do $$
 declare name text;
 begin

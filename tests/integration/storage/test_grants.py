@@ -49,10 +49,11 @@ OF_THE_OWNER = {
 """Statements of `topics create`, `projections rebuild|verify` and `principals`, which run under the owner's login."""
 OF_HTTP = {
     "journal": ("server_time", "append_entries", "entry_hash"),
-    "operations": ("lanes", "commands_logged", "projections", "checkpoints"),
+    "principals": ("principal_version", "principals", "principal_grants", "principal_tokens"),
+    "operations": ("lanes", "commands_logged", "projections", "projection_halts", "checkpoints"),
 }
 """What `serve http` runs, by file: all that its adapters may ask, in the files where not everything is for it."""
-FILES_OF_HTTP: frozenset[str] = frozenset()
+FILES_OF_HTTP: frozenset[str] = frozenset({"service"})
 """Files whose statements `serve http` may all run."""
 GENERATED_FOR_HTTP: dict[str, str] = {}
 """Name -> a statement on tables of `tm` that is not in a file, as it is generated or copied."""

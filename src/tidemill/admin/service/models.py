@@ -82,7 +82,9 @@ class HealthResponse(AnswerModel):
     database_connected: bool = Field(description="Whether the database answered in time.")
     timescaledb_available: bool = Field(description="Whether it has the extension TimescaleDB.")
     connection_pool_status: dict[str, Any] = Field(description="ConnectionPoolStatus by class of work.")
-    active_connections: int = Field(description="Sessions of this database that run a statement; 0: unknown.")
+    active_connections: int = Field(
+        description="Sessions of this database that run a statement, as far as the login may see; 0: unknown."
+    )
     timestamp: datetime = Field(description="When it was found out: at most a second ago.")
     problems: list[str] = Field(default=[], description="What keeps it from being healthy; never a secret.")
 
