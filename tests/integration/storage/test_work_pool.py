@@ -46,7 +46,7 @@ async def made(database: str, clock: Stopwatch) -> AsyncIterator[Callable[..., W
     opened: list[WorkPool] = []
 
     def make(url: str = database, **config: Any) -> WorkPool:
-        given: dict[str, Any] = {"name": "read", "size": 2} | config
+        given: dict[str, Any] = {"name": "read", "size": 2, "acquire_s": 60.0} | config
         server = PoolServer(url=url, label="tidemill tests", timeouts=Timeouts(connect_s=300.0))
         opened.append(WorkPool(server, PoolConfig(**given), clock=clock))
         return opened[-1]
@@ -117,7 +117,7 @@ async def test_a_connection_whose_server_is_silent_is_found_by_asking(
     made: Callable[..., WorkPool], clock: Stopwatch, database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A broken wire of which nothing is heard: the question gets no answer in time."""
-    pool = made(size=1, ping_after_s=5.0, acquire_s=300.0)
+    pool = made(size=1, ping_after_s=5.0, acquire_s=60.0)
     await pool.open()
     first = await backend(pool)
     operator = await asyncpg.connect(database)
@@ -135,7 +135,7 @@ async def test_a_pool_whose_connections_all_broke_recovers_within_one_request(
 ) -> None:
     proxy = Proxy(database)
     await proxy.open()
-    pool = made(proxy.url, size=3, ping_after_s=5.0, acquire_s=300.0)
+    pool = made(proxy.url, size=3, ping_after_s=5.0, acquire_s=60.0)
     await pool.open()
     async with connection(pool), connection(pool), connection(pool):
         pass
@@ -184,7 +184,7 @@ async def test_a_server_that_lets_none_be_made_is_unavailable_and_not_overload(
 ) -> None:
     proxy = Proxy(database)
     await proxy.open()
-    pool = made(proxy.url, size=1, recycle_s=1.0, acquire_s=300.0)
+    pool = made(proxy.url, size=1, recycle_s=1.0, acquire_s=60.0)
     await pool.open()
     await proxy.close()
     clock.at_s += 2
@@ -215,7 +215,7 @@ async def test_a_connection_that_breaks_while_it_is_lent_is_counted_and_replaced
 async def test_a_waiting_request_that_is_cancelled_takes_no_connection_with_it(
     made: Callable[..., WorkPool],
 ) -> None:
-    pool = made(size=1, acquire_s=300.0)
+    pool = made(size=1, acquire_s=60.0)
     await pool.open()
     async with connection(pool):
         waiting = asyncio.create_task(backend(pool))
@@ -301,7 +301,7 @@ async def test_nothing_of_a_session_reaches_the_next_user(
 
 async def test_interleaved_users_leave_nothing_behind(made: Callable[..., WorkPool], seed: int) -> None:
     """T4: many users of few connections, each of whom first looks for what others left, then leaves something."""
-    pool = made(size=3, overflow=1, acquire_s=300.0)
+    pool = made(size=3, overflow=1, acquire_s=60.0)
     await pool.open()
     dice = random.Random(seed)
     plans = [dice.sample(LEFT, 3) for _ in range(60)]
