@@ -79,6 +79,7 @@ class Client:
             "path": path,
             "raw_path": path.encode("latin-1"),
             "query_string": query.encode("latin-1"),
+            "client": ("127.0.0.1", 50_000),
             "headers": raw,
         }
         await self.gateway(scope, receive, send)

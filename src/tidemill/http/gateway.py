@@ -10,7 +10,10 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from functools import cache
 from typing import Any, Final, Protocol
+
+from prometheus_client import Counter, Histogram
 
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
@@ -46,8 +49,14 @@ Observe = Callable[[str, str, int, float], None]
 
 def observe_metrics(path: str, method: str, status: int, seconds: float) -> None:
     """Count a request by its route, never by what it named."""
-    HTTP_REQUESTS.labels(path, method, f"{status // 100}xx").inc()
-    HTTP_SECONDS.labels(path, method).observe(seconds)
+    requests, times = _metrics(path, method, f"{status // 100}xx")
+    requests.inc()
+    times.observe(seconds)
+
+
+@cache  # routes, methods and classes of status are few; to look a metric up takes longer than to count
+def _metrics(path: str, method: str, status: str) -> tuple[Counter, Histogram]:
+    return HTTP_REQUESTS.labels(path, method, status), HTTP_SECONDS.labels(path, method)
 
 
 def observe_nothing(_path: str, _method: str, _status: int, _seconds: float) -> None:

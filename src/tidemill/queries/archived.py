@@ -1,8 +1,9 @@
 """What left for the archive: a reader of facts gets each row, or the span in which it left; never neither.
 
 The rows of a dropped chunk are gone for every transaction, also for one whose snapshot is older, while the registry
-that it reads is the old one: one snapshot is not enough. So a *mark* is taken before the rows are read, and what left is
-asked after it, together with what has left or returned since the mark. What moves meanwhile may be given and be reported.
+that it reads is the old one: one snapshot is not enough. So a *mark* is taken before the rows are read, and what left
+is asked after it, together with what has left or returned since the mark. What moves meanwhile may be given and be
+reported.
 """
 
 from __future__ import annotations

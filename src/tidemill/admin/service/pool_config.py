@@ -53,7 +53,8 @@ class PoolConfig:
 _NAMES = ("size", "min_size", "overflow", "acquire_s", "recycle_s", "ping_after_s")
 
 POOLS = (
-    PoolConfig(name="read", size=8),
+    # Its statements are the generator's alone, and set nothing beyond their transaction.
+    PoolConfig(name="read", size=8, cleans=False),
     PoolConfig(name="count", size=2),
     PoolConfig(name="stream", size=2),
     PoolConfig(name="write", size=4),

@@ -89,11 +89,13 @@ def select_rows(shape: PageShape) -> str:
         conditions.extend(_after(shape, parameters))
     limit, max_bytes = parameters.next("bigint"), parameters.next("bigint")
     shared = is_shared(shape.order)
-    offset = f" offset {parameters.next('bigint')}" if shared else ""
-    sorted_rows = (
-        f"select {_read_columns(shape)} from {table_name(collection.collection.table)} t "
-        f"where {' and '.join(conditions)} order by {_order_by(shape)} limit {limit} + 1{offset}"
-    )
+    passing = f"{table_name(collection.collection.table)} t where {' and '.join(conditions)}"
+    if shared:
+        sorted_rows = _first_shared(shape, passing, limit, parameters.next("bigint"))
+    else:
+        sorted_rows = (
+            f"select {_read_columns(shape)} from {passing} order by {_order_by(shape)} limit {limit} + 1"
+        )
     row = json_row(_shown(collection, shape.fields), "p", native=shape.native)
     position = ", ".join(_position(key) for key in shape.order)
     numbered = (
@@ -111,6 +113,21 @@ def select_rows(shape: PageShape) -> str:
         f"select convert_to({rows}, 'UTF8') as rows, count(*) filter (where c.tm_shown) as row_count, "
         f"count(*) as read_count, {_last('tm_at')} as last, {_last('tm_equal')} as equal from ({cut}) c"
     )
+
+
+def _first_shared(shape: PageShape, passing: str, limit: str, skipped: str) -> str:
+    """Return the first rows of an order that ends with the hash of a row.
+
+    That is made only of rows that are first by all else, with those that are equal to the last of them: of all rows it
+    would take far longer than everything else.
+    """
+    named = shape._replace(order=shape.order[:-1])
+    first = passing
+    if named.order:
+        ties = f"fetch first ({limit} + 1 + {skipped}) rows with ties"
+        first = f"(select t.* from {passing} order by {_order_by(named)} {ties}) t"
+    columns, order = _read_columns(shape), _order_by(shape)
+    return f"select {columns} from {first} order by {order} limit {limit} + 1 offset {skipped}"
 
 
 def _last(column: str) -> str:
