@@ -120,7 +120,7 @@ class Collections:
         whole = self._whole.get(name)
         if whole is None:
             raise RequestRefused(RequestCode.NO_COLLECTION, "there is no such collection")
-        hidden &= whole.columns.keys()
+        hidden = hidden.intersection(whole.columns)
         return self._without(whole, hidden) if hidden else whole
 
     def _without(self, whole: VisibleCollection, hidden: frozenset[str]) -> VisibleCollection:

@@ -268,8 +268,8 @@ _SCALARS: Final[Mapping[str, ValueType]] = {
     "bigint": ValueType("bigint", ORDER, _integer(64, "bigint"), (int,)),
     # a float of a JSON body is already another number than the one that was sent
     "numeric": ValueType("numeric", ORDER, _numeric, (int, Decimal)),
-    "real": ValueType("real", ORDER, _floating("f"), _NUMBERS),
-    "double precision": ValueType("double precision", ORDER, _floating("d"), _NUMBERS),
+    "real": ValueType("real", ORDER, _floating("<f"), _NUMBERS),
+    "double precision": ValueType("double precision", ORDER, _floating("<d"), _NUMBERS),
     "text": ValueType("text", ORDER | {"prefix"}, _text),
     "boolean": ValueType("boolean", EQUALITY, _boolean, (bool,)),
     "timestamptz": ValueType("timestamptz", ORDER, _instant),

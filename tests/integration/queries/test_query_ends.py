@@ -79,7 +79,7 @@ async def test_a_query_ends_with_the_task_that_asked_and_the_pool_stays_whole(
 
 
 async def _none(connection: asyncpg.Connection[asyncpg.Record]) -> bool:
-    return await connection.fetchval(BUSY) == 0
+    return bool(await connection.fetchval(BUSY) == 0)
 
 
 @KINDS
