@@ -75,6 +75,7 @@ BESIDE_THE_TREE = {
     "FileNotFoundError": "a distribution without its files",
     "ForbiddenTransition": "a mistake of ours in the life of a lane",
     "Interrupted": "inside the archiver: it is to stop",
+    "JsonFault": "inside the reader of a request, which lists what is wrong with it",
     "KafkaConnectionError": "the client's own, translated with its others",
     "Malformed": "inside the reader, which says what cannot be read",
     "NotWhole": "inside the reader, which parks or waits",
@@ -90,6 +91,7 @@ BESIDE_THE_TREE = {
     "UnknownTopicOrPartitionError": "the client's own, translated with its others",
     "UnpacksTooLarge": "inside the client, which takes it for a batch that cannot be unpacked",
     "ValueError": "a value that pydantic, or the caller in the same module, tells whole",
+    "ValueFault": "inside the reader of a request, which lists what is wrong with it",
     "_Unfit": "inside the module, which adds the name of the field",
     "_Unknown": "inside the reader, which parks or waits",
 }

@@ -27,7 +27,7 @@ from tidemill.queries.ports import (
     PageRows,
 )
 from tidemill.queries.request import CountMode
-from tidemill.queries.value_types import Bound, ValueType
+from tidemill.queries.value_types import Bound, FieldType
 
 Row = dict[str, Any]
 INFINITIES = {"infinity": 1, "-infinity": -1}
@@ -91,7 +91,7 @@ def _encoded(collection: VisibleCollection, fields: tuple[str, ...], row: Row, *
 # --- values ----------------------------------------------------------------------------------------------------------
 
 
-def model_value(kind: ValueType, bound: Bound) -> Any:
+def model_value(kind: FieldType, bound: Bound) -> Any:
     """A bound value as rows have it."""
     value = bound.value
     if kind.name == "jsonb":
@@ -156,7 +156,7 @@ def passes(where: Filter, row: Row, collection: VisibleCollection) -> bool:
     return {"and": all(parts), "or": any(parts), "not": not parts[0] if parts else True}[where.kind]
 
 
-def _holds(predicate: Predicate, value: Any, kind: ValueType) -> bool:
+def _holds(predicate: Predicate, value: Any, kind: FieldType) -> bool:
     operator = predicate.operator
     if operator in ("is null", "is notnull"):
         return (value is None) is (operator == "is null")

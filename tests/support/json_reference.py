@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.queries.collections import VisibleColumn
-from tidemill.queries.value_types import ValueType
+from tidemill.queries.value_types import FieldType
 
 
 def encoded_row(columns: list[VisibleColumn], row: dict[str, Any], *, native: bool = False) -> str:
@@ -34,7 +34,7 @@ def encoded(column: VisibleColumn, value: Any, *, native: bool = False) -> str:
     return _of(column.type, value, native=native or column.counter)
 
 
-def _of(kind: ValueType, value: Any, *, native: bool) -> str:
+def _of(kind: FieldType, value: Any, *, native: bool) -> str:
     if value is None:
         return "null"
     if kind.name in ("bigint", "numeric"):

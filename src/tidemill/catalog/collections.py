@@ -26,7 +26,7 @@ def collections_of(catalog: StreamCatalog) -> dict[str, Collection]:
             if collection.name in named:
                 raise ContractError(
                     f"collection {collection.name} is declared twice, by {named[collection.name].aggregate} and "
-                    f"{collection.aggregate}: give one of them another name"
+                    f"{collection.aggregate}, which must not share a name"
                 )
             named[collection.name] = collection
     facts = {facts.name: facts for part in catalog.contexts.values() for facts in _facts(catalog, part)}

@@ -17,7 +17,7 @@ from tidemill.domain.collection import Collection, CollectionKind
 from tidemill.domain.errors import ContractError, RequestFault, RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import ColumnShape
-from tidemill.queries.value_types import Bound, ValueFault, ValueType, value_type
+from tidemill.queries.value_types import Bound, FieldType, ValueFault, value_type
 
 RESERVED: Final = frozenset(
     {"transaction", "query", "commands", "search", "schema", "migrations", "stats", "health", "performance"}
@@ -43,7 +43,7 @@ class VisibleColumn:
     """A column that a principal sees. `counter`: a bigint that is a JSON number all the same."""
 
     name: str
-    type: ValueType
+    type: FieldType
     nullable: bool
     counter: bool = False
 
@@ -151,13 +151,11 @@ class Collections:
 def check_names(collection: Collection) -> None:
     """Refuse names that a request could not write. Raises `ContractError`."""
     if collection.name in RESERVED:
-        raise ContractError(
-            f"collection {collection.name}: URLs have this name for something else; choose another"
-        )
+        raise ContractError(f"collection {collection.name}: URLs have this name for something else")
     if unfit := [name for name in collection.columns if name.startswith("_") or "." in name]:
         raise ContractError(
             f"collection {collection.name}: column {', '.join(unfit)}: a name with a dot or with a leading underscore "
-            "cannot be filtered by; rename it"
+            "cannot be filtered by"
         )
 
 
@@ -176,9 +174,7 @@ def parse_key(collection: VisibleCollection, raw_segment: bytes) -> list[str]:
     parts = [_decoded(part) for part in raw_segment.split(b",")]
     if len(parts) != len(collection.key):
         names = ",".join(collection.key)
-        raise _bad_id(
-            f"the key is {names}: give {len(collection.key)} values, and write a comma within one as %2C"
-        )
+        raise _bad_id(f"the key has {len(collection.key)} values, {names}; a comma within a value is %2C")
     return parts
 
 

@@ -23,16 +23,16 @@ class Predicate:
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class FilterGroup:
     """Filters of which all, or any, must hold; or one that must not."""
 
     kind: Literal["and", "or", "not"]
     parts: tuple[Filter, ...] = ()
 
 
-Filter = Predicate | Group
+Filter = Predicate | FilterGroup
 
-EVERYTHING = Group("and")
+EVERYTHING = FilterGroup("and")
 
 
 class PredicateShape(NamedTuple):
@@ -44,7 +44,7 @@ class PredicateShape(NamedTuple):
 
 
 class GroupShape(NamedTuple):
-    """A group of shapes."""
+    """A group without the values of its parts."""
 
     kind: Literal["and", "or", "not"]
     parts: tuple[PredicateShape | GroupShape, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from tidemill.queries.filters import EVERYTHING, Filter, Group
+from tidemill.queries.filters import EVERYTHING, Filter, FilterGroup
 from tidemill.queries.operands import Operands
 
 MAX_FILTER_DEPTH: Final = 8
@@ -29,14 +29,14 @@ class JsonFilters:
             )
             return EVERYTHING
         parts = [part for name, member in value.items() for part in self._member(name, member, where, depth)]
-        return parts[0] if len(parts) == 1 else Group("and", tuple(parts))
+        return parts[0] if len(parts) == 1 else FilterGroup("and", tuple(parts))
 
     def _member(self, name: str, value: Any, where: str, depth: int) -> Iterator[Filter]:
         at = f"{where}/{_escaped(name)}"
         if name == "_or":
             yield from self._any(value, at, depth)
         elif name == "_not":
-            yield Group("not", (self.read(value, at, depth + 1),))
+            yield FilterGroup("not", (self.read(value, at, depth + 1),))
         elif name.startswith("_"):
             self._faults.add(at, "there is no such member: _or and _not", self._faults.malformed)
         elif not isinstance(value, dict) or not value:
@@ -48,7 +48,7 @@ class JsonFilters:
         if not isinstance(value, list) or not value:
             self._faults.add(where, "is not a list of filters", self._faults.malformed)
             return
-        yield Group(
+        yield FilterGroup(
             "or",
             tuple(self.read(part, f"{where}/{place}", depth + 1) for place, part in enumerate(value)),
         )

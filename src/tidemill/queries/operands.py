@@ -9,7 +9,7 @@ from tidemill.domain.request_codes import RequestCode
 from tidemill.queries.collections import VisibleCollection, VisibleColumn
 from tidemill.queries.fault_list import FaultList
 from tidemill.queries.filters import Predicate
-from tidemill.queries.value_types import LISTS, OPERATORS, Bound, ValueFault, ValueType, value_type
+from tidemill.queries.value_types import LISTS, OPERATORS, Bound, FieldType, ValueFault, value_type
 
 MAX_PREDICATES: Final = 50
 MAX_VALUES: Final = 1_000
@@ -47,7 +47,7 @@ class Operands:
         operator: str,
         values: Sequence[Any],
         where: str,
-        read: Callable[[ValueType, Any], Bound],
+        read: Callable[[FieldType, Any], Bound],
         *,
         indexed: bool,
     ) -> Predicate | None:
@@ -97,7 +97,7 @@ class Operands:
         return Predicate(column.name, f"is {value}")
 
 
-def _operand(column: ValueType, operator: str) -> ValueType:
+def _operand(column: FieldType, operator: str) -> FieldType:
     """Return the type of an operator's values: an element of an array, the name of a member of a JSON object."""
     if operator == "has" and column.name == "jsonb":
         return _TEXT

@@ -10,7 +10,7 @@ from typing import Final
 from tidemill.domain.request_codes import RequestCode
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.fault_list import FaultList
-from tidemill.queries.filters import EVERYTHING, Filter, Group
+from tidemill.queries.filters import EVERYTHING, Filter, FilterGroup
 from tidemill.queries.json_filters import JsonFilters
 from tidemill.queries.json_values import JsonFault, parsed
 from tidemill.queries.operands import Operands
@@ -228,7 +228,7 @@ def url_filter(
 
 
 def _joined(parts: list[Filter]) -> Filter:
-    return parts[0] if len(parts) == 1 else Group("and", tuple(parts))
+    return parts[0] if len(parts) == 1 else FilterGroup("and", tuple(parts))
 
 
 def _grouped(pairs: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:

@@ -43,7 +43,7 @@ LISTS: Final = frozenset({"in", "nin", "contains", "overlaps"})
 
 
 @dataclass(frozen=True)
-class ValueType:
+class FieldType:
     """A type of PostgreSQL. `name`: as a cast writes it. `bound`: the driver binds it natively, under that name.
 
     `read(text)` raises `ValueFault`. `literals`: the Python classes of JSON values that are read like their text.
@@ -54,7 +54,7 @@ class ValueType:
     operators: frozenset[str]
     read: Callable[[str], Bound]
     literals: tuple[type, ...] = ()
-    element: ValueType | None = None
+    element: FieldType | None = None
 
     @property
     def sortable(self) -> bool:
@@ -62,7 +62,7 @@ class ValueType:
         return "eq" in self.operators and self.name != "jsonb"
 
     @property
-    def operand(self) -> ValueType:
+    def operand(self) -> FieldType:
         """Return the type of the values that its operators take."""
         return self if self.element is None else self.element
 
@@ -262,25 +262,25 @@ def _nothing(text: str) -> Bound:
 
 
 _NUMBERS: Final = (int, float, Decimal)
-_SCALARS: Final[Mapping[str, ValueType]] = {
-    "smallint": ValueType("smallint", ORDER, _integer(16, "smallint"), (int,)),
-    "integer": ValueType("integer", ORDER, _integer(32, "integer"), (int,)),
-    "bigint": ValueType("bigint", ORDER, _integer(64, "bigint"), (int,)),
+_SCALARS: Final[Mapping[str, FieldType]] = {
+    "smallint": FieldType("smallint", ORDER, _integer(16, "smallint"), (int,)),
+    "integer": FieldType("integer", ORDER, _integer(32, "integer"), (int,)),
+    "bigint": FieldType("bigint", ORDER, _integer(64, "bigint"), (int,)),
     # a float of a JSON body is already another number than the one that was sent
-    "numeric": ValueType("numeric", ORDER, _numeric, (int, Decimal)),
-    "real": ValueType("real", ORDER, _floating("<f"), _NUMBERS),
-    "double precision": ValueType("double precision", ORDER, _floating("<d"), _NUMBERS),
-    "text": ValueType("text", ORDER | {"prefix"}, _text),
-    "boolean": ValueType("boolean", EQUALITY, _boolean, (bool,)),
-    "timestamptz": ValueType("timestamptz", ORDER, _instant),
-    "timestamp": ValueType("timestamp", ORDER, _local_time),
-    "date": ValueType("date", ORDER, _date),
-    "time": ValueType("time", ORDER, _time_of_day),
-    "uuid": ValueType("uuid", ORDER, _uuid),
-    "bytea": ValueType("bytea", ORDER, _bytes),
-    "jsonb": ValueType("jsonb", frozenset({"eq", "neq", "contains", "has", "is"}), _json),
-    "interval": ValueType("interval", frozenset({"is"}), _nothing),
-    "json": ValueType("json", frozenset({"is"}), _nothing),
+    "numeric": FieldType("numeric", ORDER, _numeric, (int, Decimal)),
+    "real": FieldType("real", ORDER, _floating("<f"), _NUMBERS),
+    "double precision": FieldType("double precision", ORDER, _floating("<d"), _NUMBERS),
+    "text": FieldType("text", ORDER | {"prefix"}, _text),
+    "boolean": FieldType("boolean", EQUALITY, _boolean, (bool,)),
+    "timestamptz": FieldType("timestamptz", ORDER, _instant),
+    "timestamp": FieldType("timestamp", ORDER, _local_time),
+    "date": FieldType("date", ORDER, _date),
+    "time": FieldType("time", ORDER, _time_of_day),
+    "uuid": FieldType("uuid", ORDER, _uuid),
+    "bytea": FieldType("bytea", ORDER, _bytes),
+    "jsonb": FieldType("jsonb", frozenset({"eq", "neq", "contains", "has", "is"}), _json),
+    "interval": FieldType("interval", frozenset({"is"}), _nothing),
+    "json": FieldType("json", frozenset({"is"}), _nothing),
 }
 _ALIASES: Final = {
     "float": "double precision",
@@ -295,19 +295,19 @@ _ALIASES: Final = {
 _LENGTHS: Final = re.compile(r"\([^)]*\)")
 
 
-def value_type(written: str) -> ValueType:
+def value_type(written: str) -> FieldType:
     """Return the type of a column, as SQL writes it (`numeric(10, 2)`, `text[]`); an unknown one is only shown."""
     plain = _LENGTHS.sub("", written).strip()
     if plain.endswith("[]"):
         element = value_type(plain.removesuffix("[]"))
         has_order = element.sortable
         operators = frozenset({"has", "contains", "overlaps", "is"}) if has_order else frozenset({"is"})
-        return ValueType(f"{element.name}[]", operators, _nothing, element=element)
+        return FieldType(f"{element.name}[]", operators, _nothing, element=element)
     name = _ALIASES.get(plain, plain)
-    return _SCALARS.get(name) or ValueType("", frozenset({"is"}), _nothing)
+    return _SCALARS.get(name) or FieldType("", frozenset({"is"}), _nothing)
 
 
-def from_cursor(of: ValueType, text: str) -> Bound:
+def from_cursor(of: FieldType, text: str) -> Bound:
     """Return a value as the server wrote it, for binding: natively where the driver can, else as text."""
     if of.name == "timestamptz":
         try:

@@ -36,7 +36,7 @@ from sqlalchemy.dialects.postgresql import JSONB
 from tests.support.json_reference import decimal_text
 from tidemill.domain.collection import Collection, CollectionKind
 from tidemill.queries.collections import Collections, VisibleCollection
-from tidemill.queries.value_types import ValueType
+from tidemill.queries.value_types import FieldType
 from tidemill.storage.database.table_sql import column_type
 
 Row = dict[str, Any]
@@ -135,7 +135,7 @@ async def insert(url: str, collection: VisibleCollection, rows: list[Row]) -> No
     await connection.close()
 
 
-def _input(kind: ValueType, value: Any) -> Any:
+def _input(kind: FieldType, value: Any) -> Any:
     """What `json_populate_recordset` reads a value from."""
     if value is None or kind.name == "jsonb":
         return value
@@ -264,7 +264,7 @@ def hard_rows() -> list[Row]:
 # --- requests --------------------------------------------------------------------------------------------------------
 
 
-def wire(kind: ValueType, value: Any) -> Any:
+def wire(kind: FieldType, value: Any) -> Any:
     """A value as a JSON body has it."""
     if kind.name == "jsonb":
         return value
@@ -300,7 +300,7 @@ def random_where(source: Random, collection: VisibleCollection, depth: int = 3) 
     return where
 
 
-def _random_test(source: Random, name: str, kind: ValueType) -> dict[str, Any]:
+def _random_test(source: Random, name: str, kind: FieldType) -> dict[str, Any]:
     operator = source.choice(sorted(kind.operators))
     if operator == "is":
         return {"is": source.choice(["null", "notnull"])}

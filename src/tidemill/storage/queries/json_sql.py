@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tidemill.queries.collections import VisibleColumn
-from tidemill.queries.value_types import ValueType
+from tidemill.queries.value_types import FieldType
 from tidemill.storage.database.table_sql import quoted
 
 _MICROSECONDS: Final = 'YYYY-MM-DD"T"HH24:MI:SS.US'
@@ -34,13 +34,13 @@ def json_value(column: VisibleColumn, value: str, *, native: bool) -> str:
     return _scalar(column.type, value, native=native)
 
 
-def _scalar(of: ValueType, value: str, *, native: bool) -> str:
+def _scalar(of: FieldType, value: str, *, native: bool) -> str:
     if of.name in ("bigint", "numeric"):
         return value if native else f"{value}::text"
     return _EXPRESSIONS.get(of.name, _as_text)(value)
 
 
-def _array(element: ValueType, value: str, *, native: bool) -> str:
+def _array(element: FieldType, value: str, *, native: bool) -> str:
     item = _scalar(element, "u.v", native=native)
     if item == "u.v":
         return value
