@@ -2,7 +2,7 @@
 
     base64url( JSON [version, fingerprint, direction, given, values] , HMAC-SHA256 of that, 16 bytes )
 
-The fingerprint is of collection, visible columns, filter and sort: with other arguments the place would mean nothing.
+The fingerprint is of collection, visible columns, filter and order: with other arguments the place would mean nothing.
 """
 
 from __future__ import annotations
@@ -12,25 +12,22 @@ import binascii
 import hashlib
 import hmac
 import json
-from collections.abc import Sequence
 from typing import Any, Final
 
 from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.filters import Filter, canonical
-from tidemill.queries.order import Position
-from tidemill.queries.request import SortKey
+from tidemill.queries.order import Order, Position
 
 VERSION: Final = 1
 _FORWARD: Final = "f"
 _TAG_BYTES: Final = 16
 
 
-def fingerprint(collection: VisibleCollection, where: Filter, sort: Sequence[SortKey]) -> str:
+def fingerprint(collection: VisibleCollection, where: Filter, order: Order) -> str:
     """Return what a cursor must agree with; the order of a filter's members does not count."""
-    keys = ",".join(f"-{key.column}" if key.descending else key.column for key in sort)
-    text = "\n".join([collection.row_rule, keys, canonical(where)])
+    text = "\n".join([collection.row_rule, repr([tuple(key) for key in order]), canonical(where)])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

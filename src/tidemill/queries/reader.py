@@ -83,7 +83,8 @@ class CollectionReader:
         Raises `RequestRefused`: `CURSOR_MISMATCH`, and those of `CollectionStore`.
         """
         order = total_order(collection, request.sort)
-        arguments, after = self._start(collection, request)
+        arguments = fingerprint(collection, request.where, order)
+        after = None if request.after is None else self._cursors.opened(request.after, arguments)
         rows = await self._store.page(
             PageQuery(
                 collection=collection,
@@ -105,11 +106,6 @@ class CollectionReader:
     async def count(self, collection: VisibleCollection, request: CountRequest) -> CountAnswer:
         """Return how many rows pass a filter. Raises `RequestRefused`: those of `CollectionStore`."""
         return await self._counted(collection, request.where, request.mode, request.timeout_s)
-
-    def _start(self, collection: VisibleCollection, request: PageRequest) -> tuple[str, Position | None]:
-        arguments = fingerprint(collection, request.where, request.sort)
-        after = None if request.after is None else self._cursors.opened(request.after, arguments)
-        return arguments, after
 
     def _next(self, rows: PageRows, order: Order, after: Position | None, arguments: str) -> str | None:
         if not rows.more or rows.last is None:
