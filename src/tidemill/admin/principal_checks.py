@@ -15,6 +15,8 @@ MAX_DAYS: Final = 3_650.0
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,99}")
 _MAX_SUBJECT: Final = 255
 _MAX_LABEL: Final = 100
+_ID: Final = 10
+"""Characters of an id: of a whole token that is typed in its place no more may be shown."""
 
 
 def check_name(name: str) -> None:
@@ -155,7 +157,7 @@ def existing_token(state: PrincipalState, token_id: str) -> TokenRow:
     row = state.token(token_id)
     if row is None:
         raise UsageError(
-            f"there is no token with the id {token_id[:20]!r}: `tidemill principals show NAME` lists ids, the ten "
+            f"there is no token with the id {token_id[:_ID]!r}: `tidemill principals show NAME` lists ids, the ten "
             "characters behind tm_"
         )
     if row.revoked_at is not None:

@@ -28,6 +28,8 @@ from tidemill.admin.principal_checks import (
     refuse_taken,
 )
 from tidemill.runtime.clock import Clock
+from tidemill.security.journal import EntryKind, JournalEntry
+from tidemill.security.journal_writer import Journal
 from tidemill.security.ports import PrincipalReader, PrincipalStore
 from tidemill.security.principal_rows import (
     GrantRow,
@@ -138,6 +140,18 @@ class PrincipalOverview:
 
 JournalHook = Callable[[PrincipalEntry], Awaitable[None]]
 """Keeps a change; what it raises undoes the change."""
+
+
+async def keep_change(journal: Journal, entry: PrincipalEntry) -> None:
+    """Keep a change in the journal of a process. Raises `RequestRefused` if that is not possible."""
+    await journal.change(
+        JournalEntry(
+            kind=EntryKind.CHANGE,
+            action=f"principals {entry.action}",
+            principal=entry.actor,
+            detail={"name": entry.principal, **entry.detail},
+        )
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

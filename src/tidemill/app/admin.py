@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -37,7 +36,7 @@ from tidemill.admin.status import StatusReader
 from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
 from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.principals import grantable
+from tidemill.app.principals import principal_management
 from tidemill.app.startup.migrations import migrations_of
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
@@ -87,7 +86,8 @@ class Admin:
     """The use-cases of a deployment. Use it with `async with`, once for each process: what was opened stays open."""
 
     def __init__(self, deployment: Deployment) -> None:
-        """Nothing is opened."""
+        """Nothing is opened. `open_journal`: that of the action which is being done, None for a question."""
+        self.open_journal: Journal | None = None
         self._deployment = deployment
         self._catalog = deployment.catalog
         self._settings = deployment.settings
@@ -158,12 +158,8 @@ class Admin:
     @cached_property
     def principals(self) -> PrincipalManagement:
         """Principals, to be changed with the login that owns tables: no other may."""
-        return PrincipalManagement(
-            store=PrincipalDatabase(self._lazy_pool("tidemill principals", 1, "migration")),
-            collections=grantable(self._catalog),
-            clock=self._clock,
-            actor=getpass.getuser(),
-        )
+        pool = self._lazy_pool("tidemill principals", 1, "migration")
+        return principal_management(pool, self._catalog, self._clock, self.open_journal)
 
     @property
     def principal_overview(self) -> PrincipalOverview:
@@ -374,6 +370,7 @@ async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]])
 async def act(deployment: Deployment, action: HandAction, work: Callable[[Admin], Awaitable[T]]) -> T:
     """Do what an operator decided, between two entries of the journal."""
     async with Admin(deployment) as admin, admin.journal(action.name) as journal:
+        admin.open_journal = journal
         return await journaled(journal, action, operator(), partial(work, admin))
 
 

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 
+from tidemill.admin.principals import PrincipalManagement, keep_change
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.runtime.clock import Clock
 from tidemill.security.authenticator import Authenticator
+from tidemill.security.by_hand import operator
 from tidemill.security.directory import PrincipalDirectory
+from tidemill.security.journal_writer import Journal
 from tidemill.security.key_sets import SigningKeys
 from tidemill.security.ports import KeySetSource, PrincipalReader
 from tidemill.security.web_tokens import WebTokenConfig, WebTokenVerifier
 from tidemill.settings import JwtSettings
+from tidemill.storage.database.pool import Lender
+from tidemill.storage.security.principals import PrincipalDatabase
 from tidemill.transport.jwks import JwksAddress, JwksFile
 
 
@@ -21,6 +27,19 @@ def grantable(catalog: StreamCatalog) -> Mapping[str, Sequence[str]]:
         name: [column.name for column in shown.table.columns if column.name not in shown.key_columns]
         for name, shown in catalog.readable().items()
     }
+
+
+def principal_management(
+    pool: Lender, catalog: StreamCatalog, clock: Clock, journal: Journal | None
+) -> PrincipalManagement:
+    """Return an operator's decisions about principals. `pool`: of a login that may change them."""
+    return PrincipalManagement(
+        store=PrincipalDatabase(pool),
+        collections=grantable(catalog),
+        clock=clock,
+        actor=operator(),
+        journal=None if journal is None else partial(keep_change, journal),
+    )
 
 
 def open_authenticator(

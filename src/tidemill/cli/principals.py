@@ -19,6 +19,9 @@ app = typer.Typer(
     no_args_is_help=True,
 )
 
+_ID = 10
+"""Characters of an id: a whole token that is typed in its place must not reach the journal."""
+
 Name = Annotated[str, typer.Argument(help="The principal; of a service, the service_name of what it sends.")]
 
 
@@ -45,7 +48,14 @@ def add(
     if service == person:
         raise UsageError("say what it is: --service or --person")
     kind = PrincipalKind.SERVICE if service else PrincipalKind.PERSON
-    entry = session.ask(lambda admin: admin.principals.add(name, kind, subject=subject, reinstate=reinstate))
+    entry = session.act(
+        "principals add",
+        lambda admin: admin.principals.add(name, kind, subject=subject, reinstate=reinstate),
+        name=name,
+        kind=kind,
+        subject=subject,
+        reinstate=reinstate,
+    )
     if as_json:
         print_json(entry)
         return
@@ -75,7 +85,14 @@ def grant(
 ) -> None:
     """Set what it may do with a collection, instead of what it might before. A grant takes the place of that on '*'."""
     chosen = verbs.split(",")
-    entry = session.ask(lambda admin: admin.principals.grant(name, collection, chosen, hide or ()))
+    entry = session.act(
+        "principals grant",
+        lambda admin: admin.principals.grant(name, collection, chosen, hide or ()),
+        name=name,
+        collection=collection,
+        verbs=verbs,
+        hidden=",".join(hide or ()),
+    )
     if as_json:
         print_json(entry)
         return
@@ -99,7 +116,12 @@ def revoke(
     as_json: AsJson = False,
 ) -> None:
     """End one grant; or, without a collection, the principal with all of its grants and tokens."""
-    entry = session.ask(lambda admin: admin.principals.revoke(name, collection))
+    entry = session.act(
+        "principals revoke",
+        lambda admin: admin.principals.revoke(name, collection),
+        name=name,
+        collection=collection,
+    )
     if as_json:
         print_json(entry)
     elif collection is None:
@@ -135,10 +157,16 @@ def token(
     if revoke_id is not None:
         _revoke_token(revoke_id, as_json)
         return
-    issued = session.ask(
+    issued = session.act(
+        "principals token",
         lambda admin: admin.principals.issue_token(
             name or "", expires_days=expires_days, label=label, rotate=rotate, overlap_hours=overlap_hours
-        )
+        ),
+        name=name,
+        label=label,
+        rotate=rotate,
+        expires_days=f"{expires_days:g}",
+        overlap_hours=f"{overlap_hours:g}" if rotate else None,
     )
     if as_json:
         print_json(issued)
@@ -147,7 +175,9 @@ def token(
 
 
 def _revoke_token(token_id: str, as_json: bool) -> None:
-    entry = session.ask(lambda admin: admin.principals.revoke_token(token_id))
+    entry = session.act(
+        "principals token", lambda admin: admin.principals.revoke_token(token_id), id=token_id[:_ID]
+    )
     if as_json:
         print_json(entry)
     else:

@@ -74,6 +74,26 @@ def test_no_table_has_a_token(installation: Installation) -> None:
     assert not re.search(re.escape(token[14:-4]), rows[0]["row"])
 
 
+def test_each_change_is_in_the_journal_with_before_and_after(installation: Installation) -> None:
+    installation("principals", "add", "billing", "--service")
+    installation("principals", "grant", "billing", "*", "--verbs", "read")
+    installation("principals", "grant", "billing", "*", "--verbs", "delete")
+    issued = installation("principals", "token", "billing", "--json").json()
+    installation("principals", "token", "--revoke", issued["token"], expect=2)
+    installation("principals", "revoke", "billing")
+    rows = installation.fetch("select kind, action, detail::text as detail, principal from tm.journal")
+    changes = [row["action"] for row in rows if row["kind"] == "change"]
+    assert sorted(changes) == sorted(
+        f"principals {verb}" for verb in ("add", "grant", "grant", "issue_token", "revoke")
+    )
+    granted = [
+        row["detail"] for row in rows if row["action"] == "principals grant" and "before" in row["detail"]
+    ]
+    assert len(granted) == 1
+    assert all(text in granted[0] for text in ("verbs: [read]", "verbs: [delete]", "billing"))
+    assert issued["token"][14:] not in str(rows)
+
+
 @pytest.mark.parametrize("verb", [["add", "b", "--service"], ["revoke", "a"], ["token", "a"]])
 def test_a_login_that_does_not_own_the_tables_changes_nothing(
     installation: Installation, verb: list[str]
