@@ -53,19 +53,19 @@ async def side(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 async def test_the_content_comes_as_it_is_and_anew_each_time(side: Side) -> None:
     for content in (b'{"keys": []}', b"", b"\xff\x00", b"x" * MAX_BYTES):
         side.put(content)
-        assert await side.source.read() == content
+        assert await side.source.key_set() == content
     await side.source.close()
 
 
 async def test_what_is_not_there_is_unavailable_until_it_is(side: Side) -> None:
     side.put(None)
     with pytest.raises(Unavailable, match="key set is not available"):
-        await side.source.read()
+        await side.source.key_set()
     side.put(b"{}")
-    assert await side.source.read() == b"{}"
+    assert await side.source.key_set() == b"{}"
 
 
 async def test_what_is_too_large_is_not_taken(side: Side) -> None:
     side.put(b"x" * (MAX_BYTES + 1))
     with pytest.raises(Unavailable, match=r"too large|more than 1000 bytes"):
-        await side.source.read()
+        await side.source.key_set()

@@ -13,7 +13,7 @@ class MemoryKeySet:
         self.asked = 0
         self._max_bytes = max_bytes
 
-    async def read(self) -> bytes:
+    async def key_set(self) -> bytes:
         self.asked += 1
         if self.content is None or len(self.content) > self._max_bytes:
             raise Unavailable("key set", "switched off by the test, or too large")

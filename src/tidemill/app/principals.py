@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 from tidemill.admin.principals import PrincipalManagement, keep_change
+from tidemill.catalog.collections import collections_of
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.runtime.clock import Clock
 from tidemill.security.authenticator import Authenticator
@@ -24,8 +25,8 @@ from tidemill.transport.jwks import JwksAddress, JwksFile
 def grantable(catalog: StreamCatalog) -> Mapping[str, Sequence[str]]:
     """Return the collections of a deployment, each with the columns that may be hidden: all but those of its key."""
     return {
-        name: [column.name for column in shown.table.columns if column.name not in shown.key_columns]
-        for name, shown in catalog.readable().items()
+        name: [column for column in collection.columns if column not in collection.key]
+        for name, collection in collections_of(catalog).items()
     }
 
 

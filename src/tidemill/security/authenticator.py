@@ -16,10 +16,10 @@ from tidemill.runtime.rate_limits import RateLimiter
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import UNAUTHENTICATED
+from tidemill.security.credential_faults import CredentialFault
 from tidemill.security.directory import PrincipalDirectory
 from tidemill.security.principal_rows import KnownPrincipals
 from tidemill.security.principals import DEVELOPMENT, Principal
-from tidemill.security.refusals import Refusal
 from tidemill.security.tokens import PREFIX, digest, id_of, is_well_formed
 from tidemill.security.web_tokens import WebTokenVerifier
 
@@ -77,40 +77,42 @@ class Authenticator:
         if self._web_tokens is not None:
             await self._web_tokens.close()
 
-    async def _identified(self, known: KnownPrincipals, authorization: str | None) -> Principal | Refusal:
+    async def _identified(
+        self, known: KnownPrincipals, authorization: str | None
+    ) -> Principal | CredentialFault:
         if not authorization:
-            return Refusal.MISSING
+            return CredentialFault.MISSING
         scheme, _, credentials = authorization.partition(" ")
         credentials = credentials.strip(" ")
         if scheme.lower() != "bearer" or not credentials or len(credentials) > MAX_BYTES:
-            return Refusal.MALFORMED
+            return CredentialFault.MALFORMED
         if credentials.startswith(PREFIX):
             return self._of_token(known, credentials)
         return await self._of_web_token(known, credentials)
 
-    def _of_token(self, known: KnownPrincipals, text: str) -> Principal | Refusal:
+    def _of_token(self, known: KnownPrincipals, text: str) -> Principal | CredentialFault:
         row = known.tokens.get(id_of(text))
         if row is None or not compare_digest(row.hash, digest(text)):
-            return Refusal.UNKNOWN_TOKEN if is_well_formed(text) else Refusal.MALFORMED
+            return CredentialFault.UNKNOWN_TOKEN if is_well_formed(text) else CredentialFault.MALFORMED
         if row.revoked_at is not None:
-            return Refusal.TOKEN_REVOKED
+            return CredentialFault.TOKEN_REVOKED
         if not row.is_in_force(self._clock.now()):
-            return Refusal.TOKEN_EXPIRED
-        return known.by_name.get(row.principal, Refusal.PRINCIPAL_REVOKED)
+            return CredentialFault.TOKEN_EXPIRED
+        return known.by_name.get(row.principal, CredentialFault.PRINCIPAL_REVOKED)
 
-    async def _of_web_token(self, known: KnownPrincipals, text: str) -> Principal | Refusal:
+    async def _of_web_token(self, known: KnownPrincipals, text: str) -> Principal | CredentialFault:
         if text.count(".") != _DOTS_OF_A_JWT:
-            return Refusal.MALFORMED
+            return CredentialFault.MALFORMED
         if self._web_tokens is None:
-            return Refusal.NO_JWT_EXPECTED
+            return CredentialFault.NO_JWT_EXPECTED
         subject = await self._web_tokens.verify(text)
-        if isinstance(subject, Refusal):
+        if isinstance(subject, CredentialFault):
             return subject
         is_revoked = subject.name in known.revoked
-        otherwise = Refusal.PRINCIPAL_REVOKED if is_revoked else Refusal.UNKNOWN_SUBJECT
+        otherwise = CredentialFault.PRINCIPAL_REVOKED if is_revoked else CredentialFault.UNKNOWN_SUBJECT
         return known.by_subject.get(subject.name, otherwise)
 
-    def _note(self, refusal: Refusal) -> None:
+    def _note(self, refusal: CredentialFault) -> None:
         """Count it; log a few of each reason, since whoever guesses must not fill the disk."""
         UNAUTHENTICATED.labels(str(refusal)).inc()
         if not self._lines.take(refusal):

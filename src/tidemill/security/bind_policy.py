@@ -17,7 +17,7 @@ _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]", "::1"})
 class BindPolicy:
     """What follows from an address. `allows_development`: without any principal each request is `development`.
 
-    `is_open`: peers outside of this machine may speak to it in plain text only from `proxies`.
+    `is_open`: peers outside of this machine are accepted in plain text only from `proxies`.
     """
 
     allows_development: bool
@@ -25,7 +25,7 @@ class BindPolicy:
     proxies: tuple[Network, ...] = ()
 
     def accepts(self, peer: str) -> bool:
-        """Tell whether a peer, by its IP address, may speak to this process at all."""
+        """Tell whether a peer, by its IP address, is served at all."""
         return not self.is_open or self.is_proxy(peer) or is_loopback(peer)
 
     def is_proxy(self, peer: str) -> bool:

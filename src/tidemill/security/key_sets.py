@@ -141,7 +141,7 @@ class SigningKeys:
     async def _read(self) -> None:
         self._tried_at_s = began_s = self._clock.monotonic_s()
         try:
-            text = await self._source.read()
+            text = await self._source.key_set()
             keys = self._keys if text == self._text and self._keys is not None else parse_keys(text)
         except (TransientError, ValueError, RecursionError) as error:
             self._note_failure(error)

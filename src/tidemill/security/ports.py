@@ -110,7 +110,7 @@ class PrincipalStore(Protocol):
 class KeySetSource(Protocol):
     """Where the operator has put the key set (JWKS) of those who sign JWTs."""
 
-    async def read(self) -> bytes:
+    async def key_set(self) -> bytes:
         """Return it as it is. Raises `Unavailable`, also if it is too large or not answered in time."""
         ...
 

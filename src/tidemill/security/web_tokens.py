@@ -14,8 +14,8 @@ from typing import Any, Final, TypeGuard
 import jwt
 
 from tidemill.runtime.clock import Clock
+from tidemill.security.credential_faults import CredentialFault
 from tidemill.security.key_sets import ALGORITHMS, SigningKeys
-from tidemill.security.refusals import Refusal
 
 SKEW_S: Final = 30.0
 MAX_CACHED: Final = 10_000
@@ -73,7 +73,7 @@ class WebTokenVerifier:
         self._clock = clock
         self._accepted = _Accepted()
 
-    async def verify(self, text: str) -> WebSubject | Refusal:
+    async def verify(self, text: str) -> WebSubject | CredentialFault:
         """Return whom a JWT names, or why it counts for nothing. Raises `RequestRefused` with `KEYS_AWAY`."""
         await self._keys.refresh()
         key = sha256(text.encode("utf-8", "surrogatepass")).digest()
@@ -97,18 +97,18 @@ class WebTokenVerifier:
             return None
         return kept if self._clock.now().timestamp() < kept.ends_at else None
 
-    async def _verified(self, text: str) -> WebSubject | Refusal:
+    async def _verified(self, text: str) -> WebSubject | CredentialFault:
         try:
             header = jwt.get_unverified_header(text)
         except (jwt.PyJWTError, ValueError, RecursionError):
-            return Refusal.MALFORMED
+            return CredentialFault.MALFORMED
         fault = _fault_of_header(header)
         if fault is not None:
             return fault
         key = await self._keys.key(header["kid"], header["alg"])
-        return Refusal.UNKNOWN_KEY if key is None else self._signed(text, key, header["alg"])
+        return CredentialFault.UNKNOWN_KEY if key is None else self._signed(text, key, header["alg"])
 
-    def _signed(self, text: str, key: jwt.PyJWK, algorithm: str) -> WebSubject | Refusal:
+    def _signed(self, text: str, key: jwt.PyJWK, algorithm: str) -> WebSubject | CredentialFault:
         try:
             claims = jwt.decode(
                 text,
@@ -122,37 +122,37 @@ class WebTokenVerifier:
             return _refusal_of(error)
         return self._subject(claims)
 
-    def _subject(self, claims: Mapping[str, Any]) -> WebSubject | Refusal:
+    def _subject(self, claims: Mapping[str, Any]) -> WebSubject | CredentialFault:
         now = self._clock.now()
         fault = self._fault_of_times(claims, now)
         if fault is not None:
             return fault
         name = claims.get(self._config.subject_claim)
         if not isinstance(name, str) or not name:
-            return Refusal.NO_SUBJECT
+            return CredentialFault.NO_SUBJECT
         return WebSubject(name, claims["exp"] + SKEW_S)
 
-    def _fault_of_times(self, claims: Mapping[str, Any], now: datetime) -> Refusal | None:
+    def _fault_of_times(self, claims: Mapping[str, Any], now: datetime) -> CredentialFault | None:
         exp, iat, nbf = claims.get("exp"), claims.get("iat"), claims.get("nbf", 0)
         if not (_is_time(exp) and _is_time(iat) and _is_time(nbf)):
-            return Refusal.WRONG_TIMES
+            return CredentialFault.WRONG_TIMES
         now_s = now.timestamp()
         if now_s >= exp + SKEW_S:
-            return Refusal.JWT_EXPIRED
+            return CredentialFault.JWT_EXPIRED
         if max(iat, nbf) > now_s + SKEW_S:
-            return Refusal.WRONG_TIMES
-        return Refusal.LIFE_TOO_LONG if exp - iat > self._config.max_life_s else None
+            return CredentialFault.WRONG_TIMES
+        return CredentialFault.LIFE_TOO_LONG if exp - iat > self._config.max_life_s else None
 
 
-def _fault_of_header(header: Mapping[str, Any]) -> Refusal | None:
+def _fault_of_header(header: Mapping[str, Any]) -> CredentialFault | None:
     """Look at what was not signed yet: it decides which key is taken, and nothing else."""
     algorithm = header.get("alg")
     if not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-        return Refusal.WRONG_ALGORITHM
+        return CredentialFault.WRONG_ALGORITHM
     kind = header.get("typ", "")
     if not isinstance(kind, str) or kind.lower() not in _TYPES or _EXTENSIONS & header.keys():
-        return Refusal.WRONG_TYPE
-    return None if isinstance(header.get("kid"), str) else Refusal.UNKNOWN_KEY
+        return CredentialFault.WRONG_TYPE
+    return None if isinstance(header.get("kid"), str) else CredentialFault.UNKNOWN_KEY
 
 
 def _is_time(value: Any) -> TypeGuard[float]:
@@ -160,11 +160,15 @@ def _is_time(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e11
 
 
-def _refusal_of(error: Exception) -> Refusal:
+def _refusal_of(error: Exception) -> CredentialFault:
     if isinstance(error, jwt.InvalidIssuerError):
-        return Refusal.WRONG_ISSUER
+        return CredentialFault.WRONG_ISSUER
     if isinstance(error, jwt.InvalidAudienceError):
-        return Refusal.WRONG_AUDIENCE
+        return CredentialFault.WRONG_AUDIENCE
     if isinstance(error, jwt.MissingRequiredClaimError):
-        return Refusal.WRONG_ISSUER if error.claim == "iss" else Refusal.WRONG_AUDIENCE
-    return Refusal.WRONG_SIGNATURE if isinstance(error, jwt.InvalidTokenError) else Refusal.MALFORMED
+        return CredentialFault.WRONG_ISSUER if error.claim == "iss" else CredentialFault.WRONG_AUDIENCE
+    return (
+        CredentialFault.WRONG_SIGNATURE
+        if isinstance(error, jwt.InvalidTokenError)
+        else CredentialFault.MALFORMED
+    )

@@ -27,7 +27,7 @@ class JwksFile:
         self._path = path
         self._max_bytes = max_bytes
 
-    async def read(self) -> bytes:
+    async def key_set(self) -> bytes:
         try:
             content = await asyncio.to_thread(self._content)
         except OSError as fault:
@@ -68,7 +68,7 @@ class JwksAddress:
             verify=_trust(ca_file), follow_redirects=False, trust_env=False, timeout=deadline_s
         )
 
-    async def read(self) -> bytes:
+    async def key_set(self) -> bytes:
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await self._content()

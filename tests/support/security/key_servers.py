@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
 
@@ -15,12 +15,16 @@ class KeyServer:
     answer: bytes | None = None
     requests: list[bytes] = field(default_factory=list)
     port: int = 0
+    handlers: dict[asyncio.Task[None], asyncio.StreamWriter] = field(default_factory=dict)
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/keys"
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        handler = asyncio.current_task()
+        assert handler is not None
+        self.handlers[handler] = writer
         try:
             self.requests.append(await reader.readuntil(b"\r\n\r\n"))
             if self.answer is None:
@@ -32,6 +36,8 @@ class KeyServer:
             pass  # the client has seen enough
         finally:
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
 
 
 def response(body: bytes, status: str = "200 OK", *headers: str) -> bytes:
@@ -46,3 +52,6 @@ async def key_server(answer: bytes | None = None) -> AsyncIterator[KeyServer]:
     made.port = server.sockets[0].getsockname()[1]
     async with server:
         yield made
+    for writer in made.handlers.values():
+        writer.transport.abort()
+    await asyncio.gather(*made.handlers, return_exceptions=True)

@@ -19,9 +19,9 @@ from tidemill.domain.errors import RequestRefused, UsageError
 from tidemill.runtime.telemetry.logging import configure_logging
 from tidemill.runtime.telemetry.metrics import REGISTRY
 from tidemill.security.authenticator import Authenticator
+from tidemill.security.credential_faults import CredentialFault
 from tidemill.security.key_sets import SigningKeys
 from tidemill.security.principals import PrincipalKind
-from tidemill.security.refusals import Refusal
 from tidemill.security.tokens import Token
 from tidemill.security.web_tokens import WebTokenConfig, WebTokenVerifier
 
@@ -47,7 +47,7 @@ def written() -> Iterator[io.StringIO]:
     structlog.reset_defaults()
 
 
-def counted(reason: Refusal) -> float:
+def counted(reason: CredentialFault) -> float:
     return REGISTRY.get_sample_value("tidemill_unauthenticated_total", {"reason": reason}) or 0.0
 
 
@@ -79,9 +79,9 @@ async def test_whatever_is_wrong_the_one_who_asks_reads_the_same(world: World) -
     await management.revoke("old")
     world.clock.pass_(86_400)
     stranger = Token.fresh().text
-    cases: dict[Refusal, list[str | None]] = {
-        Refusal.MISSING: [None, ""],
-        Refusal.MALFORMED: [
+    cases: dict[CredentialFault, list[str | None]] = {
+        CredentialFault.MISSING: [None, ""],
+        CredentialFault.MALFORMED: [
             "Bearer",
             "Bearer ",
             f"Basic {good.token}",
@@ -95,9 +95,9 @@ async def test_whatever_is_wrong_the_one_who_asks_reads_the_same(world: World) -
             f"Bearer {good.token.upper()}",
             f"Bearer {good.token[:-8]}{'A' * 8}",
         ],
-        Refusal.UNKNOWN_TOKEN: [f"Bearer {stranger}"],
-        Refusal.TOKEN_EXPIRED: [f"Bearer {expired.token}"],
-        Refusal.TOKEN_REVOKED: [f"Bearer {revoked.token}", f"Bearer {of_revoked.token}"],
+        CredentialFault.UNKNOWN_TOKEN: [f"Bearer {stranger}"],
+        CredentialFault.TOKEN_EXPIRED: [f"Bearer {expired.token}"],
+        CredentialFault.TOKEN_REVOKED: [f"Bearer {revoked.token}", f"Bearer {of_revoked.token}"],
     }
     answers = set()
     for reason, headers in cases.items():
@@ -115,9 +115,9 @@ async def test_a_known_id_with_another_secret_is_unknown(world: World) -> None:
     body = f"tm_{issued.id}_{other.text[14:57]}"
     from tidemill.security.tokens import _checksum
 
-    before = counted(Refusal.UNKNOWN_TOKEN)
+    before = counted(CredentialFault.UNKNOWN_TOKEN)
     await refusal(world.process(), f"Bearer {body}{_checksum(body)}")
-    assert counted(Refusal.UNKNOWN_TOKEN) == before + 1
+    assert counted(CredentialFault.UNKNOWN_TOKEN) == before + 1
 
 
 async def test_a_revocation_is_in_force_in_every_process_within_five_seconds(world: World) -> None:

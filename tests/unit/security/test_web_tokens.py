@@ -15,9 +15,9 @@ from tests.support.security.principals import MovedClock, World
 from tests.support.security.signers import AUDIENCE, ISSUER, Signer, claims, forged, key_set
 from tidemill.domain.errors import RequestRefused
 from tidemill.runtime.telemetry.metrics import REGISTRY
+from tidemill.security.credential_faults import CredentialFault
 from tidemill.security.key_sets import SigningKeys
 from tidemill.security.principals import PrincipalKind
-from tidemill.security.refusals import Refusal
 from tidemill.security.web_tokens import SKEW_S, WebSubject, WebTokenConfig, WebTokenVerifier
 
 SIGNER = Signer()
@@ -39,7 +39,7 @@ class Verification:
     def claims(self, **more: Any) -> dict[str, Any]:
         return claims(self.clock.at, **more)
 
-    async def of(self, text: str) -> WebSubject | Refusal:
+    async def of(self, text: str) -> WebSubject | CredentialFault:
         return await self.verifier.verify(text)
 
     async def accepts(self, text: str) -> bool:
@@ -97,86 +97,101 @@ def hmac_with_a_key_of_the_set(verification: Verification) -> str:
     return forged({"alg": "HS256", "kid": "k2"}, verification.claims(), b"secret-secret-secret-secret-1234")
 
 
-FORGERIES: dict[str, tuple[Callable[[Verification], str], Refusal | None]] = {
+FORGERIES: dict[str, tuple[Callable[[Verification], str], CredentialFault | None]] = {
     "no signature": (
         lambda it: forged({"alg": "none", "kid": "k1"}, it.claims()),
-        Refusal.WRONG_ALGORITHM,
+        CredentialFault.WRONG_ALGORITHM,
     ),
     "no signature, spelt otherwise": (
         lambda it: forged({"alg": "nOnE", "kid": "k1"}, it.claims()),
-        Refusal.WRONG_ALGORITHM,
+        CredentialFault.WRONG_ALGORITHM,
     ),
     "no signature, but said to be signed": (
         lambda it: forged({"alg": "ES256", "kid": "k1"}, it.claims()),
-        Refusal.WRONG_SIGNATURE,
+        CredentialFault.WRONG_SIGNATURE,
     ),
-    "no algorithm": (lambda it: forged({"kid": "k1"}, it.claims()), Refusal.WRONG_ALGORITHM),
+    "no algorithm": (lambda it: forged({"kid": "k1"}, it.claims()), CredentialFault.WRONG_ALGORITHM),
     "an algorithm that is a list": (
         lambda it: forged({"alg": ["ES256"], "kid": "k1"}, it.claims()),
-        Refusal.WRONG_ALGORITHM,
+        CredentialFault.WRONG_ALGORITHM,
     ),
-    "the public key as the secret": (hmac_with_the_public_key, Refusal.WRONG_ALGORITHM),
-    "the public key as the secret, called RSA": (hmac_called_rsa, Refusal.WRONG_SIGNATURE),
-    "a symmetric key of the set": (hmac_with_a_key_of_the_set, Refusal.WRONG_ALGORITHM),
+    "the public key as the secret": (hmac_with_the_public_key, CredentialFault.WRONG_ALGORITHM),
+    "the public key as the secret, called RSA": (hmac_called_rsa, CredentialFault.WRONG_SIGNATURE),
+    "a symmetric key of the set": (hmac_with_a_key_of_the_set, CredentialFault.WRONG_ALGORITHM),
     "the algorithm of another key": (
         lambda it: forged({"alg": "RS256", "kid": "k1"}, it.claims(), b"x" * 32),
-        Refusal.UNKNOWN_KEY,
+        CredentialFault.UNKNOWN_KEY,
     ),
     "another one's key under a known name": (
         lambda it: Signer("ES256", "other").sign(it.claims(), kid="k1"),
-        Refusal.WRONG_SIGNATURE,
+        CredentialFault.WRONG_SIGNATURE,
     ),
-    "an unknown key": (lambda it: Signer("ES256", "k9").sign(it.claims()), Refusal.UNKNOWN_KEY),
-    "no key": (lambda it: forged({"alg": "ES256"}, it.claims()), Refusal.UNKNOWN_KEY),
+    "an unknown key": (lambda it: Signer("ES256", "k9").sign(it.claims()), CredentialFault.UNKNOWN_KEY),
+    "no key": (lambda it: forged({"alg": "ES256"}, it.claims()), CredentialFault.UNKNOWN_KEY),
     "a key that is a path": (
         lambda it: SIGNER.sign(it.claims(), kid="../../../../dev/null"),
-        Refusal.UNKNOWN_KEY,
+        CredentialFault.UNKNOWN_KEY,
     ),
-    "a key that is SQL": (lambda it: SIGNER.sign(it.claims(), kid="k1' or '1'='1"), Refusal.UNKNOWN_KEY),
-    "a key that is an address": (lambda it: SIGNER.sign(it.claims(), kid="file:///k1"), Refusal.UNKNOWN_KEY),
+    "a key that is SQL": (
+        lambda it: SIGNER.sign(it.claims(), kid="k1' or '1'='1"),
+        CredentialFault.UNKNOWN_KEY,
+    ),
+    "a key that is an address": (
+        lambda it: SIGNER.sign(it.claims(), kid="file:///k1"),
+        CredentialFault.UNKNOWN_KEY,
+    ),
     "a key that is a number": (
         lambda it: forged({"alg": "ES256", "kid": 1}, it.claims()),
-        Refusal.MALFORMED,
+        CredentialFault.MALFORMED,
     ),
     "an extension that must be understood": (
         lambda it: forged({"alg": "ES256", "kid": "k1", "crit": ["b64"], "b64": False}, it.claims()),
         None,
     ),
-    "made for a logout": (lambda it: SIGNER.sign(it.claims(), typ="logout+jwt"), Refusal.WRONG_TYPE),
-    "another audience": (lambda it: SIGNER.sign(it.claims(aud="shop")), Refusal.WRONG_AUDIENCE),
-    "several other audiences": (lambda it: SIGNER.sign(it.claims(aud=["a", "b"])), Refusal.WRONG_AUDIENCE),
-    "no audience": (lambda it: SIGNER.sign(it.claims(aud=None)), Refusal.WRONG_AUDIENCE),
+    "made for a logout": (lambda it: SIGNER.sign(it.claims(), typ="logout+jwt"), CredentialFault.WRONG_TYPE),
+    "another audience": (lambda it: SIGNER.sign(it.claims(aud="shop")), CredentialFault.WRONG_AUDIENCE),
+    "several other audiences": (
+        lambda it: SIGNER.sign(it.claims(aud=["a", "b"])),
+        CredentialFault.WRONG_AUDIENCE,
+    ),
+    "no audience": (lambda it: SIGNER.sign(it.claims(aud=None)), CredentialFault.WRONG_AUDIENCE),
     "an audience that holds ours": (
         lambda it: SIGNER.sign(it.claims(aud=f"x{AUDIENCE}")),
-        Refusal.WRONG_AUDIENCE,
+        CredentialFault.WRONG_AUDIENCE,
     ),
-    "another issuer": (lambda it: SIGNER.sign(it.claims(iss="https://evil.test/")), Refusal.WRONG_ISSUER),
+    "another issuer": (
+        lambda it: SIGNER.sign(it.claims(iss="https://evil.test/")),
+        CredentialFault.WRONG_ISSUER,
+    ),
     "an issuer that ours is part of": (
         lambda it: SIGNER.sign(it.claims(iss=f"{ISSUER}evil")),
-        Refusal.WRONG_ISSUER,
+        CredentialFault.WRONG_ISSUER,
     ),
-    "no issuer": (lambda it: SIGNER.sign(it.claims(iss=None)), Refusal.WRONG_ISSUER),
-    "no end": (lambda it: SIGNER.sign(it.claims(exp=None)), Refusal.WRONG_TIMES),
+    "no issuer": (lambda it: SIGNER.sign(it.claims(iss=None)), CredentialFault.WRONG_ISSUER),
+    "no end": (lambda it: SIGNER.sign(it.claims(exp=None)), CredentialFault.WRONG_TIMES),
     "an end that is a text": (lambda it: SIGNER.sign(it.claims(exp="4102444800")), None),
-    "an end that is true": (lambda it: SIGNER.sign(it.claims(exp=True)), Refusal.WRONG_TIMES),
-    "an infinite end": (lambda it: SIGNER.sign(it.claims(exp=float("inf"))), Refusal.WRONG_TIMES),
-    "no beginning": (lambda it: SIGNER.sign(it.claims(iat=None)), Refusal.WRONG_TIMES),
-    "too long a life": (lambda it: SIGNER.sign(it.claims(life_s=MAX_LIFE_S + 1)), Refusal.LIFE_TOO_LONG),
+    "an end that is true": (lambda it: SIGNER.sign(it.claims(exp=True)), CredentialFault.WRONG_TIMES),
+    "an infinite end": (lambda it: SIGNER.sign(it.claims(exp=float("inf"))), CredentialFault.WRONG_TIMES),
+    "no beginning": (lambda it: SIGNER.sign(it.claims(iat=None)), CredentialFault.WRONG_TIMES),
+    "too long a life": (
+        lambda it: SIGNER.sign(it.claims(life_s=MAX_LIFE_S + 1)),
+        CredentialFault.LIFE_TOO_LONG,
+    ),
     "begun in the future": (
         lambda it: SIGNER.sign(it.claims(iat=int(it.clock.at.timestamp()) + 31)),
-        Refusal.WRONG_TIMES,
+        CredentialFault.WRONG_TIMES,
     ),
     "not valid yet": (
         lambda it: SIGNER.sign(it.claims(nbf=int(it.clock.at.timestamp()) + 31)),
-        Refusal.WRONG_TIMES,
+        CredentialFault.WRONG_TIMES,
     ),
-    "no subject": (lambda it: SIGNER.sign(it.claims(sub=None)), Refusal.NO_SUBJECT),
-    "an empty subject": (lambda it: SIGNER.sign(it.claims(sub="")), Refusal.NO_SUBJECT),
+    "no subject": (lambda it: SIGNER.sign(it.claims(sub=None)), CredentialFault.NO_SUBJECT),
+    "an empty subject": (lambda it: SIGNER.sign(it.claims(sub="")), CredentialFault.NO_SUBJECT),
     "a claim that is no text": (lambda it: SIGNER.sign({**it.claims(), "sub": 7}), None),
-    "nothing at all": (lambda _: "..", Refusal.MALFORMED),
-    "no JSON": (lambda _: "AAAA.AAAA.AAAA", Refusal.MALFORMED),
-    "a header that is a list": (lambda _: "W10.e30.AAAA", Refusal.MALFORMED),
-    "no base64": (lambda _: "\udcff.\udcff.\udcff", Refusal.MALFORMED),
+    "nothing at all": (lambda _: "..", CredentialFault.MALFORMED),
+    "no JSON": (lambda _: "AAAA.AAAA.AAAA", CredentialFault.MALFORMED),
+    "a header that is a list": (lambda _: "W10.e30.AAAA", CredentialFault.MALFORMED),
+    "no base64": (lambda _: "\udcff.\udcff.\udcff", CredentialFault.MALFORMED),
 }
 
 
@@ -184,14 +199,14 @@ FORGERIES: dict[str, tuple[Callable[[Verification], str], Refusal | None]] = {
 async def test_a_forgery_counts_for_nothing(kind: str, verification: Verification) -> None:
     make, reason = FORGERIES[kind]
     refusal = await verification.of(make(verification))
-    assert isinstance(refusal, Refusal)
+    assert isinstance(refusal, CredentialFault)
     assert refusal is (reason or refusal)
 
 
 async def test_a_changed_claim_breaks_the_signature(verification: Verification) -> None:
     header, _, signature = SIGNER.sign(verification.claims()).split(".")
     changed = forged({}, verification.claims(subject="admin")).split(".")[1]
-    assert await verification.of(f"{header}.{changed}.{signature}") is Refusal.WRONG_SIGNATURE
+    assert await verification.of(f"{header}.{changed}.{signature}") is CredentialFault.WRONG_SIGNATURE
 
 
 async def test_it_ends_with_the_tolerated_skew_although_it_was_accepted_before(
@@ -202,7 +217,7 @@ async def test_it_ends_with_the_tolerated_skew_although_it_was_accepted_before(
     verification.clock.pass_(600 + SKEW_S - 1)
     assert await verification.accepts(text)
     verification.clock.pass_(1)
-    assert await verification.of(text) is Refusal.JWT_EXPIRED
+    assert await verification.of(text) is CredentialFault.JWT_EXPIRED
 
 
 async def test_the_same_bytes_are_verified_once(
@@ -222,7 +237,7 @@ async def test_what_a_withdrawn_key_signed_counts_no_more(verification: Verifica
     verification.clock.pass_(301)
     await verification.of(text)  # it begins to read, and another request does not wait for that
     await verification.verifier._keys._reading.wait()
-    assert await verification.of(text) is Refusal.UNKNOWN_KEY
+    assert await verification.of(text) is CredentialFault.UNKNOWN_KEY
 
 
 async def test_without_keys_it_is_not_the_clients_fault(verification: Verification) -> None:
@@ -274,7 +289,7 @@ async def test_a_jwt_gives_no_rights_but_those_of_the_table() -> None:
     assert {name: set(grant.verbs) for name, grant in principal.grants.items()} == {"ticks": {"read"}}
 
 
-def counted(reason: Refusal) -> float:
+def counted(reason: CredentialFault) -> float:
     return REGISTRY.get_sample_value("tidemill_unauthenticated_total", {"reason": reason}) or 0.0
 
 
@@ -285,10 +300,10 @@ async def test_a_subject_that_no_principal_has_is_nobody(subject: str) -> None:
     await world.management.add("billing", PrincipalKind.SERVICE, subject="client-7")
     verifier = WebTokenVerifier(SigningKeys(MemoryKeySet(key_set(SIGNER)), world.clock), CONFIG, world.clock)
     process = world.process(web_tokens=verifier)
-    before = counted(Refusal.UNKNOWN_SUBJECT)
+    before = counted(CredentialFault.UNKNOWN_SUBJECT)
     with pytest.raises(RequestRefused):
         await process.authenticate("Bearer " + SIGNER.sign(claims(world.clock.at, subject)))
-    assert counted(Refusal.UNKNOWN_SUBJECT) == before + 1
+    assert counted(CredentialFault.UNKNOWN_SUBJECT) == before + 1
 
 
 async def test_a_revoked_principal_is_refused_although_its_jwt_is_kept() -> None:
@@ -307,7 +322,7 @@ async def test_a_revoked_principal_is_refused_although_its_jwt_is_kept() -> None
 async def test_a_process_without_key_set_takes_no_jwt() -> None:
     world = World()
     await world.management.add("billing", PrincipalKind.SERVICE)
-    before = counted(Refusal.NO_JWT_EXPECTED)
+    before = counted(CredentialFault.NO_JWT_EXPECTED)
     with pytest.raises(RequestRefused):
         await world.process().authenticate("Bearer " + SIGNER.sign(claims(world.clock.at)))
-    assert counted(Refusal.NO_JWT_EXPECTED) == before + 1
+    assert counted(CredentialFault.NO_JWT_EXPECTED) == before + 1

@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.support.security.key_servers import key_server, response
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.transport.jwks import JwksAddress, JwksFile
+
+
+async def asked(url: str, **options: Any) -> bytes:
+    """Ask an address once."""
+    address = JwksAddress(url, **options)
+    try:
+        return await address.key_set()
+    finally:
+        await address.close()
 
 
 @pytest.mark.parametrize(
@@ -19,10 +29,8 @@ async def test_no_redirect_is_followed(status: str) -> None:
     async with key_server(response(b"{}")) as inner:
         redirect = response(b"", status, f"Location: {inner.url}")
         async with key_server(redirect) as outer:
-            address = JwksAddress(outer.url)
             with pytest.raises(Unavailable, match=f"answered {status[:3]}"):
-                await address.read()
-            await address.close()
+                await asked(outer.url)
         assert (len(outer.requests), inner.requests) == (1, [])
 
 
@@ -30,7 +38,7 @@ async def test_no_redirect_is_followed(status: str) -> None:
 async def test_only_an_answer_with_200_counts(status: str) -> None:
     async with key_server(response(b"{}", status)) as server:
         with pytest.raises(Unavailable, match=f"answered {status[:3]}"):
-            await JwksAddress(server.url).read()
+            await asked(server.url)
 
 
 async def test_neither_a_proxy_nor_a_password_of_the_environment_is_used(
@@ -42,7 +50,7 @@ async def test_neither_a_proxy_nor_a_password_of_the_environment_is_used(
         netrc = tmp_path / "netrc"
         netrc.write_text("machine 127.0.0.1 login olga password c4n4ry\n")
         monkeypatch.setenv("NETRC", str(netrc))
-        assert await JwksAddress(server.url).read() == b"{}"
+        assert await asked(server.url) == b"{}"
         assert proxy.requests == []
         assert b"uthorization" not in server.requests[0]
         assert server.requests[0].startswith(b"GET /keys HTTP/1.1\r\n")
@@ -51,20 +59,20 @@ async def test_neither_a_proxy_nor_a_password_of_the_environment_is_used(
 async def test_a_silent_server_is_given_up() -> None:
     async with key_server(None) as server:
         with pytest.raises(Unavailable, match=r"no answer within 0\.05 s"):
-            await JwksAddress(server.url, deadline_s=0.05).read()
+            await asked(server.url, deadline_s=0.05)
 
 
 async def test_an_answer_without_end_is_given_up_by_its_size() -> None:
     endless = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n" + b"x" * 5_000_000
     async with key_server(endless) as server:
         with pytest.raises(Unavailable, match="more than 1000 bytes"):
-            await JwksAddress(server.url, max_bytes=1_000).read()
+            await asked(server.url, max_bytes=1_000)
 
 
 async def test_a_packed_answer_is_not_unpacked() -> None:
     packed = gzip.compress(b"x" * 1_000_000)
     async with key_server(response(packed, "200 OK", "Content-Encoding: gzip")) as server:
-        assert await JwksAddress(server.url).read() == packed
+        assert await asked(server.url) == packed
         assert b"accept-encoding: identity" in server.requests[0].lower()
 
 
@@ -74,13 +82,7 @@ async def test_a_packed_answer_is_not_unpacked() -> None:
 async def test_a_broken_answer_is_none(answer: bytes) -> None:
     async with key_server(answer) as server:
         with pytest.raises(Unavailable):
-            await JwksAddress(server.url).read()
-
-
-async def test_a_server_without_tls_is_none_where_https_is_set() -> None:
-    async with key_server(response(b"{}")) as server:
-        with pytest.raises(Unavailable):
-            await JwksAddress(server.url.replace("http:", "https:"), deadline_s=5).read()
+            await asked(server.url)
 
 
 def test_a_file_without_certificates_is_named_at_start(tmp_path: Path) -> None:
@@ -91,4 +93,4 @@ def test_a_file_without_certificates_is_named_at_start(tmp_path: Path) -> None:
 
 async def test_a_folder_is_no_file(tmp_path: Path) -> None:
     with pytest.raises(Unavailable, match="cannot be read"):
-        await JwksFile(tmp_path).read()
+        await JwksFile(tmp_path).key_set()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 
-class Refusal(StrEnum):
+class CredentialFault(StrEnum):
     """What is wrong with the credentials of a request."""
 
     MISSING = "missing"
