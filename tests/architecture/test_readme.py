@@ -151,7 +151,18 @@ def test_the_metrics_are_measured(page: Path) -> None:
     }
     roles = {
         f"tidemill_{name}"
-        for name in ("service", "reader", "owner", "query", "retention", "archiver", "keeper", "archive")
+        for name in (
+            "service",
+            "reader",
+            "owner",
+            "query",
+            "retention",
+            "archiver",
+            "keeper",
+            "archive",
+            "http",
+            "web",
+        )
     }
     assert in_back_quotes(page, r"^tidemill_\w+") - roles - NO_METRICS.keys() <= known
 

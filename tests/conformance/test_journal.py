@@ -11,13 +11,13 @@ import pytest
 
 from tests.fakes.journal import MemoryJournal, MemoryJournalHistory
 from tidemill.security.journal import (
-    Anchor,
     Chain,
+    ChainEnd,
     EntryKind,
     EntryRef,
     JournalEntry,
     JournalRow,
-    Process,
+    WriterIdentity,
     payload_detail,
 )
 from tidemill.security.journal_check import faults
@@ -31,7 +31,7 @@ from tidemill.storage.security.journal import (
 )
 
 AT = datetime(2026, 12, 1, 10, 0, 0, 123456, tzinfo=UTC)
-PROCESS = Process("http", "host-1", 17, "0.6.0", AT)
+PROCESS = WriterIdentity("http", "host-1", 17, "0.6.0", AT)
 LOGGED = """
 insert into tm.log (lane, gen, position, command_id, digest, outcome, events, sequence, at, code)
 values (1, 1, 1, $1, 0, $2, 0, 0, $3, $4)
@@ -76,7 +76,7 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
 
 
 def chain(
-    *entries: JournalEntry, writer: UUID | None = None, after: Anchor | None = None
+    *entries: JournalEntry, writer: UUID | None = None, after: ChainEnd | None = None
 ) -> list[JournalRow]:
     anchor = JournalEntry(kind=EntryKind.ANCHOR, action="start", detail=PROCESS.detail(after))
     return Chain(writer or uuid4()).rows([anchor, *entries], AT)

@@ -53,7 +53,7 @@ def audit(
         journal.check(anchor, write_anchor, as_json)
         return
     if anchor is not None or write_anchor is not None:
-        raise UsageError("--anchor and --write-anchor are about the journal: add --journal")
+        raise UsageError("--anchor and --write-anchor are options of --journal")
     result = session.ask(lambda admin: admin.audit.run(wait_s=wait))
     if as_json:
         print_json({"balanced": not result.findings, **_plain(result)})

@@ -13,7 +13,7 @@ from tidemill.domain.errors import UsageError
 
 if TYPE_CHECKING:
     from tidemill.admin.audit.journal import JournalAudit
-    from tidemill.security.journal import Anchor
+    from tidemill.security.journal import ChainEnd
 
 
 def check(anchor: Path | None, write_anchor: Path | None, as_json: bool) -> None:
@@ -23,7 +23,7 @@ def check(anchor: Path | None, write_anchor: Path | None, as_json: bool) -> None
     wrong. Raises `UsageError`, `Unavailable`.
     """
     anchors = [] if anchor is None else read_anchors(anchor)
-    ends: list[Anchor] = []
+    ends: list[ChainEnd] = []
     with progress("entries", quiet=as_json) as bar:
         task = bar.add_task("journal", total=None)
         result = session.ask(
@@ -43,9 +43,9 @@ def check(anchor: Path | None, write_anchor: Path | None, as_json: bool) -> None
         raise typer.Exit(1)
 
 
-def read_anchors(path: Path) -> list[Anchor]:
+def read_anchors(path: Path) -> list[ChainEnd]:
     """Return the ends of chains of a file. Raises `UsageError` if it cannot be read, or is not such a file."""
-    from tidemill.security.journal import Anchor
+    from tidemill.security.journal import ChainEnd
 
     anchors = []
     try:
@@ -54,13 +54,13 @@ def read_anchors(path: Path) -> list[Anchor]:
         raise UsageError(f"{path} cannot be read: {fault}") from fault
     for number, line in enumerate(lines, start=1):
         try:
-            anchors.append(Anchor.parse(line))
+            anchors.append(ChainEnd.parse(line))
         except ValueError as fault:
             raise UsageError(f"{path}, line {number}: {fault}") from fault
     return anchors
 
 
-def write_anchors(path: Path, anchors: list[Anchor]) -> None:
+def write_anchors(path: Path, anchors: list[ChainEnd]) -> None:
     """Write the ends of chains to a file, whole or not at all. Raises `UsageError` if it cannot be written."""
     unfinished = path.with_name(f".{path.name}.unfinished")
     try:

@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 from tidemill import __version__
 from tidemill.domain.errors import RequestRefused, TidemillError, Unavailable
 from tidemill.runtime.clock import Clock
-from tidemill.security.journal import MAX_TEXT, Detail, EntryKind, JournalEntry, Process, storable_text
+from tidemill.security.journal import MAX_TEXT, Detail, EntryKind, JournalEntry, WriterIdentity, storable_text
 from tidemill.security.journal_writer import Journal
 
 T = TypeVar("T")
@@ -39,9 +39,9 @@ class HandAction:
         return JournalEntry(kind=EntryKind.INTENT, action=self.name, principal=principal, detail=detail)
 
 
-def this_process(name: str, clock: Clock) -> Process:
+def this_process(name: str, clock: Clock) -> WriterIdentity:
     """Return what the anchor of this process's chain says. `name`: such as `http`, or the verb."""
-    return Process(name, socket.gethostname(), os.getpid(), __version__, clock.now())
+    return WriterIdentity(name, socket.gethostname(), os.getpid(), __version__, clock.now())
 
 
 def operator() -> str:

@@ -105,7 +105,7 @@ class JournalRow(NamedTuple):
         return EntryRef(self.writer, self.number)
 
 
-class Anchor(NamedTuple):
+class ChainEnd(NamedTuple):
     """A point of a chain that was seen from outside: what the chain must still hold."""
 
     writer: UUID
@@ -117,7 +117,7 @@ class Anchor(NamedTuple):
         return json.dumps({"writer": str(self.writer), "number": self.number, "hash": self.hash.hex()})
 
     @classmethod
-    def parse(cls, line: str) -> Anchor:
+    def parse(cls, line: str) -> ChainEnd:
         """Read a line of JSON. Raises `ValueError` if it is not such a line."""
         try:
             value = json.loads(line)
@@ -130,7 +130,7 @@ class Anchor(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Process:
+class WriterIdentity:
     """The process that writes: what the anchor of its chain says. `name`: such as `http`, or a verb."""
 
     name: str
@@ -139,7 +139,7 @@ class Process:
     version: str
     started_at: datetime
 
-    def detail(self, after: Anchor | None) -> Detail:
+    def detail(self, after: ChainEnd | None) -> Detail:
         """Return the detail of an anchor. `after`: the end of the chain that this one continues, if there is one."""
         own: dict[str, str | int] = {
             "process": self.name[:MAX_TEXT],
@@ -157,11 +157,11 @@ class Process:
         }
 
 
-def link_of(row: JournalRow) -> Anchor | None:
+def link_of(row: JournalRow) -> ChainEnd | None:
     """Return the end of the chain that an anchor's chain continues; None if it names none that can be read."""
     try:
         value = json.loads(row.detail)
-        return Anchor(
+        return ChainEnd(
             UUID(str(value["after_writer"])),
             int(value["after_number"]),
             bytes.fromhex(str(value["after_hash"])),

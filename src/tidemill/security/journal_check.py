@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from uuid import UUID
 
-from tidemill.security.journal import BEFORE_ALL, Anchor, EntryKind, EntryRef, JournalRow, link_of, row_hash
+from tidemill.security.journal import BEFORE_ALL, ChainEnd, EntryKind, EntryRef, JournalRow, link_of, row_hash
 
 
 class JournalFault(StrEnum):
@@ -32,7 +32,7 @@ class JournalFault(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class JournalFinding:
     """A fault, where it is, and the evidence in a sentence."""
 
     fault: JournalFault
@@ -48,40 +48,40 @@ class ChainWalk:
     as their anchors say; whoever walks compares them with `linked` at the end.
     """
 
-    def __init__(self, anchors: Iterable[Anchor] = ()) -> None:
+    def __init__(self, anchors: Iterable[ChainEnd] = ()) -> None:
         self.entries = 0
         self.chains = 0
-        self.links: list[Anchor] = []
+        self.links: list[ChainEnd] = []
         self._expected = {anchor[:2]: anchor.hash for anchor in anchors}
-        self._last: Anchor | None = None
+        self._last: ChainEnd | None = None
 
-    def take(self, row: JournalRow) -> Iterator[Finding]:
+    def take(self, row: JournalRow) -> Iterator[JournalFinding]:
         """Find what is wrong with the next row."""
         self.entries += 1
         before = self._last
         if before is None or before.writer != row.writer:
-            before = Anchor(row.writer, 0, BEFORE_ALL)
+            before = ChainEnd(row.writer, 0, BEFORE_ALL)
             self.chains += 1
-        self._last = Anchor(row.writer, row.number, row.hash)
+        self._last = ChainEnd(row.writer, row.number, row.hash)
         yield from _number_faults(before, row)
         yield from _hash_faults(before, row)
         expected = self._expected.pop((row.writer, row.number), row.hash)
         if not hmac.compare_digest(expected, row.hash):
-            yield Finding(
+            yield JournalFinding(
                 JournalFault.OTHER, *row.ref, "its hash is not the one of the anchor that was kept outside"
             )
         if row.kind == EntryKind.ANCHOR and (link := link_of(row)) is not None:
             self.links.append(link)
 
     @property
-    def last(self) -> Anchor | None:
+    def last(self) -> ChainEnd | None:
         """Return the end of the present chain as far as it was walked; None before the first row."""
         return self._last
 
-    def missing(self) -> Iterator[Finding]:
+    def missing(self) -> Iterator[JournalFinding]:
         """Find, after the last row, what was seen from outside and did not come."""
         for writer, number in self._expected:
-            yield Finding(
+            yield JournalFinding(
                 JournalFault.CUT_OFF,
                 writer,
                 number,
@@ -89,20 +89,20 @@ class ChainWalk:
             )
 
 
-def linked(link: Anchor, stored: bytes | None) -> Iterator[Finding]:
+def linked(link: ChainEnd, stored: bytes | None) -> Iterator[JournalFinding]:
     """Compare the end of a chain, as the one that continues it names it, with the hash that is stored there."""
     if stored is None:
         detail = "the chain that continues this one names it, and it is not there"
-        yield Finding(JournalFault.CUT_OFF, link.writer, link.number, detail)
+        yield JournalFinding(JournalFault.CUT_OFF, link.writer, link.number, detail)
     elif not hmac.compare_digest(stored, link.hash):
         detail = "its hash is not the one that the chain that continues this one names"
-        yield Finding(JournalFault.OTHER, link.writer, link.number, detail)
+        yield JournalFinding(JournalFault.OTHER, link.writer, link.number, detail)
 
 
-def faults(rows: Iterable[JournalRow], anchors: Iterable[Anchor] = ()) -> list[Finding]:
+def faults(rows: Iterable[JournalRow], anchors: Iterable[ChainEnd] = ()) -> list[JournalFinding]:
     """Return all that is wrong with chains that fit in memory."""
     walk, hashes = ChainWalk(anchors), dict[EntryRef, bytes]()
-    findings: list[Finding] = []
+    findings: list[JournalFinding] = []
     for row in sorted(rows, key=lambda row: row.ref):
         hashes[row.ref] = row.hash
         findings += walk.take(row)
@@ -114,25 +114,27 @@ def faults(rows: Iterable[JournalRow], anchors: Iterable[Anchor] = ()) -> list[F
     ]
 
 
-def _number_faults(before: Anchor, row: JournalRow) -> Iterator[Finding]:
+def _number_faults(before: ChainEnd, row: JournalRow) -> Iterator[JournalFinding]:
     if row.number > before.number + 1:
         lost = (
             f"{before.number + 1}"
             if row.number == before.number + 2
             else f"{before.number + 1} to {row.number - 1}"
         )
-        yield Finding(
+        yield JournalFinding(
             JournalFault.MISSING, row.writer, before.number + 1, f"number {lost} of the chain is not there"
         )
     elif row.number <= before.number:
-        yield Finding(JournalFault.REPEATED, *row.ref, f"number {row.number} follows number {before.number}")
+        yield JournalFinding(
+            JournalFault.REPEATED, *row.ref, f"number {row.number} follows number {before.number}"
+        )
     if (row.kind == EntryKind.ANCHOR) != (row.number == 1):
         is_first = row.number == 1
         detail = f"the first entry is of kind {row.kind}" if is_first else "an anchor follows other entries"
-        yield Finding(JournalFault.NO_ANCHOR, *row.ref, detail)
+        yield JournalFinding(JournalFault.NO_ANCHOR, *row.ref, detail)
 
 
-def _hash_faults(before: Anchor, row: JournalRow) -> Iterator[Finding]:
+def _hash_faults(before: ChainEnd, row: JournalRow) -> Iterator[JournalFinding]:
     if row.number == before.number + 1 and not hmac.compare_digest(row_hash(before.hash, row), row.hash):
         detail = "its hash does not follow from its columns and the entry before"
-        yield Finding(JournalFault.CHANGED, *row.ref, detail)
+        yield JournalFinding(JournalFault.CHANGED, *row.ref, detail)

@@ -19,10 +19,12 @@ from types import TracebackType
 from typing import Final, Self, TypeVar
 from uuid import UUID, uuid4
 
-from tidemill.domain.errors import RequestRefused, TidemillError, TransientError
+from tidemill.domain.errors import RequestRefused, TidemillError
 from tidemill.domain.request_codes import RequestCode
 from tidemill.runtime.clock import Clock, SystemClock
+from tidemill.runtime.outages import Over
 from tidemill.runtime.pauses import stopped_within
+from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import (
@@ -32,14 +34,14 @@ from tidemill.runtime.telemetry.metrics import (
     JOURNAL_SECONDS,
 )
 from tidemill.security.journal import (
-    Anchor,
     Chain,
+    ChainEnd,
     Detail,
     EntryKind,
     EntryRef,
     JournalEntry,
     JournalRow,
-    Process,
+    WriterIdentity,
 )
 from tidemill.security.ports import JournalStore
 
@@ -59,14 +61,13 @@ _log = logger(__name__)
 class JournalLimits:
     """Bounds of a process's journal; times in seconds.
 
-    `deadline_s`: how long an entry may wait until it is durable. `retry_s`:
-    pause after a failed one. `lazy_s`: how long outcomes and refusals may wait for company. `max_waiting`: entries
-    that wait. `max_rows`: of one insert. `anchor_entries`, `anchor_s`: how often the end of the chain is logged.
-    `fails_at_once`: what waits is refused as soon as the database does not answer, for a verb.
+    `deadline_s`: how long an entry may wait until it is durable. `lazy_s`: how long outcomes and refusals may wait for
+    company. `max_waiting`: entries that wait. `max_rows`: of one insert. `anchor_entries`, `anchor_s`: how often the
+    end of the chain is logged. `drain_s`: how long it stores at its end. `fails_at_once`: what waits is refused as
+    soon as the database does not answer, for a verb.
     """
 
     deadline_s: float = 2.0
-    retry_s: float = 0.1
     lazy_s: float = 0.2
     max_waiting: int = 10_000
     max_rows: int = 2_000
@@ -95,7 +96,7 @@ class Journal:
     def __init__(
         self,
         store: JournalStore,
-        process: Process,
+        process: WriterIdentity,
         *,
         limits: JournalLimits | None = None,
         clock: Clock | None = None,
@@ -108,20 +109,21 @@ class Journal:
         self._clock = clock or SystemClock()
         self._new_id = new_id
         self._chain = Chain(new_id())
-        self._after: Anchor | None = None
+        self._after: ChainEnd | None = None
         self._queue: deque[_Group] = deque()
         self._waiting = 0
         self._news, self._urgent, self._room = asyncio.Event(), asyncio.Event(), asyncio.Event()
         self._closing = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self.problem: TidemillError | None = None
+        self._retrier = Retrier(self)
         self._unlogged = 0
         self._logged_s = self._clock.monotonic_s()
 
     @property
-    def anchor(self) -> Anchor:
+    def anchor(self) -> ChainEnd:
         """Return the end of the chain as far as it is durable."""
-        return Anchor(*self._chain)
+        return ChainEnd(*self._chain)
 
     @property
     def ok(self) -> bool:
@@ -239,11 +241,11 @@ class Journal:
                 await self._store_next()
 
     async def _wait_for_work(self) -> None:
-        while not self._queue and not self._closing.is_set():
+        if not self._queue and not self._closing.is_set():
             self._news.clear()
             if not await stopped_within(self._news, self._limits.anchor_s):
                 self._log_anchor()
-        if not self._closing.is_set():
+        if self._queue and not self._closing.is_set():
             await stopped_within(self._urgent, self._limits.lazy_s)
             self._urgent.clear()
 
@@ -313,20 +315,13 @@ class Journal:
 
         A call that failed may have been carried out: only the very same call may follow it.
         """
-        while True:
-            try:
-                answer = await call()
-            except TransientError as error:
-                self._note_failure(error)
-                if not retried:
-                    return None
-                await asyncio.sleep(self._limits.retry_s)
-            except TidemillError as error:
-                self._note_failure(error)
-                return None
-            else:
-                self._note_recovery()
-                return answer
+        try:
+            answer = await (self._retrier.call(call) if retried else call())
+        except TidemillError as error:
+            self.failed(error, begins=self.problem is None)
+            return None
+        self.recovered(None)
+        return answer
 
     def _settle(self, groups: Sequence[_Group], rows: Iterator[JournalRow]) -> None:
         """Hand out the places; what nobody waits for any more was not begun, and its intents are closed."""
@@ -358,12 +353,15 @@ class Journal:
             _log.info(Log.JOURNAL_ANCHOR, writer=str(writer), number=number, hash=sha256.hex())
         self._unlogged, self._logged_s = 0, self._clock.monotonic_s()
 
-    def _note_failure(self, error: TidemillError) -> None:
-        if self.problem is None:
-            _log.warning(Log.JOURNAL_FAILED, error=str(error), code=error.code)
-        self.problem = error
+    def failed(self, error: BaseException, *, begins: bool) -> None:
+        """Hear of a failed attempt to store, as a `RetryListener`."""
+        if begins:
+            _log.warning(Log.JOURNAL_FAILED, error=str(error))
+        self.problem = error if isinstance(error, TidemillError) else None
 
-    def _note_recovery(self) -> None:
+    def recovered(self, outage: Over | None) -> None:
+        """Hear that the database takes entries again."""
+        del outage
         if self.problem is not None:
             _log.info(Log.JOURNAL_RECOVERED)
         self.problem = None

@@ -16,16 +16,16 @@ import pytest
 
 from tests.support.servers.databases import execute, fetch
 from tests.support.waiting import HANGING_S, eventually
-from tidemill.admin.audit.journal import JournalAudit, JournalAuditor, Resolution
+from tidemill.admin.audit.journal import IntentResolution, JournalAudit, JournalAuditor
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
-from tidemill.security.journal import EntryKind, JournalEntry, JournalRow, Process
+from tidemill.security.journal import EntryKind, JournalEntry, JournalRow, WriterIdentity
 from tidemill.security.journal_writer import Journal, JournalLimits
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.security.journal import JOURNAL_TIMEOUTS, JournalDatabase, JournalHistoryDatabase
 from tidemill_devkit.stack import Stack
 
-LIMITS = JournalLimits(deadline_s=HANGING_S, retry_s=0.01, lazy_s=0.0)
+LIMITS = JournalLimits(deadline_s=HANGING_S, lazy_s=0.0)
 WAITING = """
 select pid from pg_stat_activity
 where datname = current_database() and wait_event_type = 'Lock' and query like '%into tm.journal%'
@@ -34,14 +34,14 @@ PROGRAM = """
 import asyncio, sys
 from datetime import UTC, datetime
 from uuid import UUID
-from tidemill.security.journal import EntryKind, JournalEntry, Process
+from tidemill.security.journal import EntryKind, JournalEntry, WriterIdentity
 from tidemill.security.journal_writer import Journal
 from tidemill.storage.database.pool import create_pool
 from tidemill.storage.security.journal import JournalDatabase
 
 async def main(url, *commands):
     pool = await create_pool(url, application_name="tidemill-doomed", size=1)
-    process = Process("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
+    process = WriterIdentity("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
     async with Journal(JournalDatabase(pool), process) as journal:
         entries = [
             JournalEntry(kind=EntryKind.INTENT, action="create", command_id=UUID(command)) for command in commands
@@ -84,7 +84,7 @@ async def pool_of(url: str) -> AsyncIterator[Pool]:
 
 def journal(store: JournalDatabase, limits: JournalLimits = LIMITS, first_id: int = 1) -> Journal:
     ids = count(first_id)
-    process = Process("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
+    process = WriterIdentity("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
     return Journal(store, process, limits=limits, new_id=lambda: UUID(int=next(ids)))
 
 
@@ -151,7 +151,7 @@ async def test_two_that_take_the_same_chain_do_not_fork_it(database: str) -> Non
 async def test_a_database_that_does_not_answer_refuses_writes_and_the_chain_goes_on(
     breakable_database: str, breakable_stack: Stack
 ) -> None:
-    limits = JournalLimits(deadline_s=0.5, retry_s=0.01, lazy_s=0.0)
+    limits = JournalLimits(deadline_s=0.5, lazy_s=0.0)
     async with pool_of(breakable_database) as pool:
         async with journal(JournalDatabase(pool), limits) as ours:
             await eventually(lambda: ours.anchor.number == 1, what="the anchor")
@@ -176,9 +176,9 @@ async def test_a_database_that_does_not_answer_refuses_writes_and_the_chain_goes
 @pytest.mark.parametrize(
     ("logged", "resolution", "code"),
     [
-        (None, Resolution.NOT_ARRIVED, None),
-        (("a", "null"), Resolution.APPLIED, None),
-        (("r", "'NOT_BELOW'"), Resolution.REJECTED, "NOT_BELOW"),
+        (None, IntentResolution.NOT_ARRIVED, None),
+        (("a", "null"), IntentResolution.APPLIED, None),
+        (("r", "'NOT_BELOW'"), IntentResolution.REJECTED, "NOT_BELOW"),
     ],
     ids=[
         "before the produce",
@@ -187,7 +187,7 @@ async def test_a_database_that_does_not_answer_refuses_writes_and_the_chain_goes
     ],
 )
 async def test_a_process_that_is_killed_leaves_an_open_intent_that_the_log_resolves(
-    logged: tuple[str, str] | None, resolution: Resolution, code: str | None, database: str
+    logged: tuple[str, str] | None, resolution: IntentResolution, code: str | None, database: str
 ) -> None:
     command = uuid4()
     program = await asyncio.create_subprocess_exec(

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.servers.databases import execute, fetch
 from tidemill.admin.audit.journal import JournalAudit, JournalAuditor
-from tidemill.security.journal import Anchor, EntryKind, JournalEntry, Process, payload_detail
+from tidemill.security.journal import ChainEnd, EntryKind, JournalEntry, WriterIdentity, payload_detail
 from tidemill.security.journal_check import JournalFault
 from tidemill.security.journal_writer import Journal, JournalLimits
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
@@ -21,11 +21,11 @@ LIMITS = JournalLimits(deadline_s=300.0, lazy_s=0.0)
 FIRST, SECOND = UUID(int=1), UUID(int=2)
 
 
-def process() -> Process:
-    return Process("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
+def process() -> WriterIdentity:
+    return WriterIdentity("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
 
 
-async def write(pool: Pool, writer: UUID) -> Anchor:
+async def write(pool: Pool, writer: UUID) -> ChainEnd:
     """A chain with an entry of each kind: numbers 1 to 6; return its end."""
     journal = Journal(JournalDatabase(pool), process(), limits=LIMITS, new_id=lambda: writer)
     async with journal as ours:
@@ -52,7 +52,7 @@ async def pool(database: str) -> AsyncIterator[Pool]:
 
 
 @pytest.fixture
-async def ends(pool: Pool) -> list[Anchor]:
+async def ends(pool: Pool) -> list[ChainEnd]:
     """The ends of two chains, as they were kept outside."""
     return [await write(pool, FIRST), await write(pool, SECOND)]
 
@@ -72,7 +72,7 @@ def plant(database: str) -> Callable[[str], None]:
     return planted
 
 
-async def audit(pool: Pool, *anchors: Anchor) -> JournalAudit:
+async def audit(pool: Pool, *anchors: ChainEnd) -> JournalAudit:
     return await JournalAuditor(reader=JournalHistoryDatabase(pool)).run(anchors=anchors)
 
 
@@ -81,7 +81,7 @@ def found(audit: JournalAudit) -> set[tuple[JournalFault, UUID, int]]:
     return {(finding.fault, finding.writer, finding.number) for finding in audit.findings}
 
 
-async def test_a_journal_that_nobody_changed_is_whole(pool: Pool, ends: list[Anchor]) -> None:
+async def test_a_journal_that_nobody_changed_is_whole(pool: Pool, ends: list[ChainEnd]) -> None:
     checked = await audit(pool, *ends)
     assert found(checked) == set()
     assert (checked.entries, checked.chains, checked.anchors) == (12, 2, 2)
@@ -109,26 +109,28 @@ async def test_a_journal_that_nobody_changed_is_whole(pool: Pool, ends: list[Anc
     ],
 )
 async def test_an_edited_entry_is_found(
-    change: str, pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    change: str, pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"update tm.journal set {change} where writer = '{FIRST}' and number = 2")
     assert (JournalFault.CHANGED, FIRST, 2) in found(await audit(pool))
 
 
-async def test_a_removed_entry_is_found(pool: Pool, ends: list[Anchor], plant: Callable[[str], None]) -> None:
+async def test_a_removed_entry_is_found(
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
+) -> None:
     plant(f"delete from tm.journal where writer = '{FIRST}' and number = 3")
     assert found(await audit(pool)) == {(JournalFault.MISSING, FIRST, 3)}
 
 
 async def test_a_removed_beginning_is_found(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"delete from tm.journal where writer = '{SECOND}' and number < 3")
     assert found(await audit(pool)) == {(JournalFault.MISSING, SECOND, 1)}
 
 
 async def test_a_removed_entry_whose_place_was_closed_up_is_found(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(
         f"delete from tm.journal where writer = '{FIRST}' and number = 3;"
@@ -139,7 +141,7 @@ async def test_a_removed_entry_whose_place_was_closed_up_is_found(
     assert (JournalFault.CHANGED, FIRST, 3) in found(await audit(pool))
 
 
-async def test_another_order_is_found(pool: Pool, ends: list[Anchor], plant: Callable[[str], None]) -> None:
+async def test_another_order_is_found(pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]) -> None:
     plant(
         f"update tm.journal set number = 1000 where writer = '{FIRST}' and number = 3;"
         f"update tm.journal set number = 3 where writer = '{FIRST}' and number = 4;"
@@ -149,14 +151,14 @@ async def test_another_order_is_found(pool: Pool, ends: list[Anchor], plant: Cal
 
 
 async def test_an_entry_that_was_moved_to_another_chain_is_found(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"update tm.journal set writer = '{SECOND}', number = 7 where writer = '{FIRST}' and number = 6")
     assert found(await audit(pool)) == {(JournalFault.CHANGED, SECOND, 7)}
 
 
 async def test_an_end_that_was_cut_off_is_found_with_the_anchor_only(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"delete from tm.journal where writer = '{FIRST}' and number > 4")
     assert found(await audit(pool)) == set()
@@ -164,7 +166,7 @@ async def test_an_end_that_was_cut_off_is_found_with_the_anchor_only(
 
 
 async def test_a_removed_chain_is_found_with_the_anchor_only(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"delete from tm.journal where writer = '{SECOND}'")
     assert found(await audit(pool)) == set()
@@ -172,14 +174,14 @@ async def test_a_removed_chain_is_found_with_the_anchor_only(
 
 
 async def test_everything_removed_is_found_with_the_anchor_only(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant("truncate tm.journal")
     assert len(found(await audit(pool, *ends))) == 2
 
 
 async def test_a_chain_that_was_written_anew_is_found_with_the_anchor_only(
-    pool: Pool, ends: list[Anchor], plant: Callable[[str], None]
+    pool: Pool, ends: list[ChainEnd], plant: Callable[[str], None]
 ) -> None:
     plant(f"delete from tm.journal where writer = '{FIRST}'")
     await write(pool, FIRST)
@@ -188,7 +190,7 @@ async def test_a_chain_that_was_written_anew_is_found_with_the_anchor_only(
 
 
 async def test_an_entry_that_another_login_added_to_a_chain_is_found(
-    pool: Pool, ends: list[Anchor], database: str
+    pool: Pool, ends: list[ChainEnd], database: str
 ) -> None:
     execute(
         database,
@@ -202,7 +204,7 @@ async def test_an_entry_that_another_login_added_to_a_chain_is_found(
     "change",
     ["update tm.journal set principal = null", "delete from tm.journal", "truncate tm.journal"],
 )
-async def test_the_owner_does_none_of_it_by_mistake(change: str, database: str, ends: list[Anchor]) -> None:
+async def test_the_owner_does_none_of_it_by_mistake(change: str, database: str, ends: list[ChainEnd]) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         execute(database, change)
     assert fetch(database, "select count(*) as entries from tm.journal")[0]["entries"] == 12

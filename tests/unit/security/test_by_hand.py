@@ -12,7 +12,7 @@ from tests.fakes.journal import BEGIN, MemoryJournal
 from tests.support.engine.codecs import HandClock
 from tidemill.domain.errors import TidemillError, Unavailable, UsageError
 from tidemill.security.by_hand import HandAction, journaled, operator, this_process
-from tidemill.security.journal import Process
+from tidemill.security.journal import WriterIdentity
 from tidemill.security.journal_check import faults
 from tidemill.security.journal_writer import Journal, JournalLimits
 
@@ -23,7 +23,7 @@ RESUME = HandAction(
 
 
 def journal(store: MemoryJournal) -> Journal:
-    return Journal(store, Process("lanes resume", "host-1", 17, "0.6.0", BEGIN), limits=LIMITS)
+    return Journal(store, WriterIdentity("lanes resume", "host-1", 17, "0.6.0", BEGIN), limits=LIMITS)
 
 
 async def test_an_action_has_an_intent_and_an_outcome() -> None:

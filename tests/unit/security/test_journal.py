@@ -12,22 +12,22 @@ import pytest
 
 from tidemill.security.journal import (
     BEFORE_ALL,
-    Anchor,
     Chain,
+    ChainEnd,
     EntryKind,
     EntryRef,
     JournalEntry,
     JournalRow,
-    Process,
+    WriterIdentity,
     canonical_detail,
     link_of,
     payload_detail,
     row_hash,
 )
-from tidemill.security.journal_check import Finding, JournalFault, faults
+from tidemill.security.journal_check import JournalFault, JournalFinding, faults
 
 AT = datetime(2026, 12, 1, 10, 0, 0, 123456, tzinfo=UTC)
-PROCESS = Process("http", "host-1", 17, "0.6.0", AT)
+PROCESS = WriterIdentity("http", "host-1", 17, "0.6.0", AT)
 TEXT_FIELDS = ("kind", "principal", "action", "collection", "detail")
 
 
@@ -35,7 +35,7 @@ def some_uuid(source: Random) -> UUID:
     return UUID(int=source.getrandbits(128))
 
 
-def chain_of(source: Random, length: int, after: Anchor | None = None) -> list[JournalRow]:
+def chain_of(source: Random, length: int, after: ChainEnd | None = None) -> list[JournalRow]:
     """A chain as a process writes it: an anchor, then entries of any kind, in inserts of several."""
     chain = Chain(some_uuid(source))
     rows = chain.rows([JournalEntry(kind=EntryKind.ANCHOR, action="start", detail=PROCESS.detail(after))], AT)
@@ -90,7 +90,7 @@ def other(source: Random, name: str, value: Any) -> Any:
     return value[:place] + chr(ord(value[place]) ^ 1) + value[place + 1 :]
 
 
-def kinds(findings: list[Finding]) -> set[JournalFault]:
+def kinds(findings: list[JournalFinding]) -> set[JournalFault]:
     return {finding.fault for finding in findings}
 
 
@@ -129,7 +129,7 @@ def test_a_removed_entry_is_found_wherever_it_was_but_at_the_end(seed: int) -> N
 
 def test_the_end_that_was_cut_off_is_found_by_an_anchor_from_outside(seed: int) -> None:
     rows = chain_of(Random(seed), 10)
-    anchor = Anchor(rows[-1].writer, rows[-1].number, rows[-1].hash)
+    anchor = ChainEnd(rows[-1].writer, rows[-1].number, rows[-1].hash)
     assert faults(rows[:-1]) == []
     assert kinds(faults(rows[:-1], [anchor])) == {JournalFault.CUT_OFF}
     assert kinds(faults([], [anchor])) == {JournalFault.CUT_OFF}
@@ -147,7 +147,7 @@ def test_a_chain_that_was_written_anew_is_found_by_an_anchor_from_outside(seed: 
         AT,
     )
     assert faults(forged) == []
-    anchor = Anchor(rows[-1].writer, rows[3].number, rows[3].hash)
+    anchor = ChainEnd(rows[-1].writer, rows[3].number, rows[3].hash)
     assert kinds(faults(forged, [anchor])) == {JournalFault.OTHER}
 
 
@@ -160,7 +160,7 @@ def test_exchanged_entries_are_found(seed: int) -> None:
 def test_a_chain_that_another_continues_may_not_be_shortened(seed: int) -> None:
     source = Random(seed)
     first = chain_of(source, 5)
-    second = chain_of(source, 3, Anchor(first[-1].writer, first[-1].number, first[-1].hash))
+    second = chain_of(source, 3, ChainEnd(first[-1].writer, first[-1].number, first[-1].hash))
     assert faults([*first, *second]) == []
     assert kinds(faults([*first[:-1], *second])) == {JournalFault.CUT_OFF}
     assert kinds(faults(second)) == {JournalFault.CUT_OFF}
@@ -247,11 +247,11 @@ def test_what_a_client_sends_bounds_no_entry() -> None:
 
 
 def test_an_anchor_is_read_as_it_was_written() -> None:
-    anchor = Anchor(UUID(int=5), 12, bytes(range(32)))
-    assert Anchor.parse(anchor.text()) == anchor
+    anchor = ChainEnd(UUID(int=5), 12, bytes(range(32)))
+    assert ChainEnd.parse(anchor.text()) == anchor
 
 
 @pytest.mark.parametrize("line", ["", "{}", "[]", '{"writer": 1, "number": 1, "hash": ""}', "1"])
 def test_a_line_that_is_not_an_anchor_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="expected"):
-        Anchor.parse(line)
+        ChainEnd.parse(line)

@@ -19,13 +19,13 @@ from tidemill.domain.errors import DataError, RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.metrics import REGISTRY
-from tidemill.security.journal import EntryKind, JournalEntry, JournalRow, Process
+from tidemill.security.journal import EntryKind, JournalEntry, JournalRow, WriterIdentity
 from tidemill.security.journal_check import faults
 from tidemill.security.journal_writer import NOT_BEGUN, Journal, JournalLimits
 
-PROCESS = Process("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
-PATIENT = JournalLimits(deadline_s=300.0, retry_s=0.0, lazy_s=0.0)
-HASTY = JournalLimits(deadline_s=0.01, retry_s=0.0, lazy_s=0.0)
+PROCESS = WriterIdentity("http", "host-1", 17, "0.6.0", datetime(2026, 12, 1, tzinfo=UTC))
+PATIENT = JournalLimits(deadline_s=300.0, lazy_s=0.0)
+HASTY = JournalLimits(deadline_s=0.01, lazy_s=0.0)
 
 
 class GatedJournal(MemoryJournal):
@@ -112,7 +112,7 @@ async def test_a_thousand_waiting_writes_cost_a_few_inserts() -> None:
 async def test_what_belongs_together_is_stored_together() -> None:
     store = GatedJournal()
     store.gate.clear()
-    limits = JournalLimits(deadline_s=300.0, retry_s=0.0, lazy_s=0.0, max_rows=5)
+    limits = JournalLimits(deadline_s=300.0, lazy_s=0.0, max_rows=5)
     async with journal(store, limits) as ours:
         tasks = [asyncio.create_task(ours.intents([intent()] * 3)) for _ in range(4)]
         tasks.append(asyncio.create_task(ours.intents([intent()] * 9)))
@@ -240,7 +240,7 @@ async def test_an_entry_that_the_database_refuses_is_refused_and_the_next_one_is
 
 async def test_no_more_entries_wait_than_the_bound(lost: dict[str, float]) -> None:
     store = GatedJournal()
-    limits = JournalLimits(deadline_s=0.01, retry_s=0.0, lazy_s=0.0, max_waiting=2)
+    limits = JournalLimits(deadline_s=0.01, lazy_s=0.0, max_waiting=2)
     async with journal(store, limits) as ours:
         (ref,) = await ours.intents([intent()])
         store.gate.clear()
@@ -262,7 +262,7 @@ async def test_no_more_entries_wait_than_the_bound(lost: dict[str, float]) -> No
 
 async def test_an_entry_waits_for_room_before_it_is_lost() -> None:
     store = GatedJournal()
-    limits = JournalLimits(deadline_s=300.0, retry_s=0.0, lazy_s=0.0, max_waiting=1)
+    limits = JournalLimits(deadline_s=300.0, lazy_s=0.0, max_waiting=1)
     async with journal(store, limits) as ours:
         (ref,) = await ours.intents([intent()])
         store.gate.clear()
@@ -277,7 +277,7 @@ async def test_an_entry_waits_for_room_before_it_is_lost() -> None:
 
 async def test_the_end_is_logged_after_so_many_entries_after_a_time_and_at_the_stop() -> None:
     store, clock = MemoryJournal(), HandClock()
-    limits = JournalLimits(deadline_s=300.0, retry_s=0.0, lazy_s=0.0, anchor_entries=3, anchor_s=600.0)
+    limits = JournalLimits(deadline_s=300.0, lazy_s=0.0, anchor_entries=3, anchor_s=600.0)
     with capture_logs() as logs:
         async with journal(store, limits, clock=clock) as ours:
             await ours.intents([intent()])
@@ -306,7 +306,7 @@ async def test_an_outage_is_told_once_and_so_is_its_end() -> None:
 
 async def test_a_stop_stores_what_waits_and_refuses_what_it_cannot() -> None:
     store = GatedJournal()
-    limits = JournalLimits(deadline_s=300.0, retry_s=0.0, lazy_s=300.0, drain_s=0.01)
+    limits = JournalLimits(deadline_s=300.0, lazy_s=300.0, drain_s=0.01)
     async with journal(store, limits) as ours:
         (ref,) = await ours.intents([intent()])
         await ours.outcome(ref, "applied")

@@ -12,15 +12,15 @@ from enum import StrEnum
 from typing import Final
 from uuid import UUID
 
-from tidemill.security.journal import Anchor, EntryRef, JournalRow
-from tidemill.security.journal_check import ChainWalk, Finding, linked
+from tidemill.security.journal import ChainEnd, EntryRef, JournalRow
+from tidemill.security.journal_check import ChainWalk, JournalFinding, linked
 from tidemill.security.ports import JournalReader, OpenIntent
 
 MAX_LISTED: Final = 1_000
 """Findings, and open intents, that a report lists; it counts all of them."""
 
 
-class Resolution(StrEnum):
+class IntentResolution(StrEnum):
     """What became of an intent without an outcome."""
 
     APPLIED = "applied"
@@ -34,7 +34,11 @@ class Resolution(StrEnum):
     """It was not a command: what it did is seen where it worked."""
 
 
-_RESOLUTIONS: Final = {b"a": Resolution.APPLIED, b"r": Resolution.REJECTED, b"p": Resolution.PARKED}
+_RESOLUTIONS: Final = {
+    b"a": IntentResolution.APPLIED,
+    b"r": IntentResolution.REJECTED,
+    b"p": IntentResolution.PARKED,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class OpenEntry:
     action: str
     collection: str | None
     command_id: UUID | None
-    resolution: Resolution
+    resolution: IntentResolution
     code: str | None
     decided_at: datetime | None
 
@@ -65,10 +69,10 @@ class JournalAudit:
     anchors: int = 0
     finding_count: int = 0
     open_count: int = 0
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[JournalFinding] = field(default_factory=list)
     open: list[OpenEntry] = field(default_factory=list)
 
-    def note(self, findings: Iterable[Finding]) -> None:
+    def note(self, findings: Iterable[JournalFinding]) -> None:
         """Count findings, and list the first ones."""
         for finding in findings:
             self.finding_count += 1
@@ -85,9 +89,9 @@ class JournalAuditor:
     async def run(
         self,
         *,
-        anchors: Sequence[Anchor] = (),
+        anchors: Sequence[ChainEnd] = (),
         progress: Callable[[int, int], None] | None = None,
-        end_of_chain: Callable[[Anchor], None] | None = None,
+        end_of_chain: Callable[[ChainEnd], None] | None = None,
     ) -> JournalAudit:
         """Check every chain.
 
@@ -121,13 +125,13 @@ class JournalAuditor:
             audit.open += [open_entry(intent) for intent in intents[:room]]
 
 
-def _ignore(anchor: Anchor) -> None:
+def _ignore(anchor: ChainEnd) -> None:
     del anchor
 
 
 def _walked(
-    walk: ChainWalk, rows: Sequence[JournalRow], end_of_chain: Callable[[Anchor], None]
-) -> Iterator[Finding]:
+    walk: ChainWalk, rows: Sequence[JournalRow], end_of_chain: Callable[[ChainEnd], None]
+) -> Iterator[JournalFinding]:
     for row in rows:
         if walk.last is not None and walk.last.writer != row.writer:
             end_of_chain(walk.last)
@@ -151,11 +155,11 @@ def open_entry(intent: OpenIntent) -> OpenEntry:
     )
 
 
-def _resolution(intent: OpenIntent) -> Resolution:
+def _resolution(intent: OpenIntent) -> IntentResolution:
     if intent.row.command_id is None:
-        return Resolution.NOT_KNOWN
+        return IntentResolution.NOT_KNOWN
     if intent.outcome is not None:
-        return _RESOLUTIONS.get(intent.outcome, Resolution.NOT_KNOWN)
+        return _RESOLUTIONS.get(intent.outcome, IntentResolution.NOT_KNOWN)
     begins, at = intent.log_begins, intent.row.at
     is_covered = begins is not None and at is not None and at >= begins
-    return Resolution.NOT_ARRIVED if is_covered else Resolution.LOG_HAS_LEFT
+    return IntentResolution.NOT_ARRIVED if is_covered else IntentResolution.LOG_HAS_LEFT

@@ -8,15 +8,23 @@ from uuid import UUID
 import pytest
 
 from tests.fakes.journal import BEGIN, MemoryJournal, MemoryJournalHistory
-from tidemill.admin.audit.journal import MAX_LISTED, JournalAuditor, Resolution
-from tidemill.security.journal import Anchor, Chain, EntryKind, EntryRef, JournalEntry, JournalRow, Process
+from tidemill.admin.audit.journal import MAX_LISTED, IntentResolution, JournalAuditor
+from tidemill.security.journal import (
+    Chain,
+    ChainEnd,
+    EntryKind,
+    EntryRef,
+    JournalEntry,
+    JournalRow,
+    WriterIdentity,
+)
 from tidemill.security.journal_check import JournalFault
 
-PROCESS = Process("http", "host-1", 17, "0.6.0", BEGIN)
+PROCESS = WriterIdentity("http", "host-1", 17, "0.6.0", BEGIN)
 COMMAND = UUID(int=77)
 
 
-async def stored(writer: int, *entries: JournalEntry, after: Anchor | None = None) -> list[JournalRow]:
+async def stored(writer: int, *entries: JournalEntry, after: ChainEnd | None = None) -> list[JournalRow]:
     anchor = JournalEntry(kind=EntryKind.ANCHOR, action="start", detail=PROCESS.detail(after))
     return Chain(UUID(int=writer)).rows([anchor, *entries], BEGIN)
 
@@ -40,7 +48,7 @@ async def test_the_ends_of_all_chains_are_told_and_compared(
 ) -> None:
     for writer in (1, 2, 3):
         await store.append(await stored(writer, *[intent()] * writer))
-    ends: list[Anchor] = []
+    ends: list[ChainEnd] = []
     seen: list[tuple[int, int]] = []
     auditor = JournalAuditor(reader=history)
     result = await auditor.run(end_of_chain=ends.append, progress=lambda *counts: seen.append(counts))
@@ -63,7 +71,7 @@ async def test_a_chain_that_another_continues_is_compared_with_it(
 ) -> None:
     rows = await stored(2, intent())
     await store.append(rows)
-    await store.append(await stored(1, after=Anchor(rows[-1].writer, rows[-1].number, rows[-1].hash)))
+    await store.append(await stored(1, after=ChainEnd(rows[-1].writer, rows[-1].number, rows[-1].hash)))
     auditor = JournalAuditor(reader=history)
     assert (await auditor.run()).finding_count == 0
     del store.table[rows[-1].ref]
@@ -74,9 +82,9 @@ async def test_a_chain_that_another_continues_is_compared_with_it(
 @pytest.mark.parametrize(
     ("outcome", "code", "resolution"),
     [
-        (b"a", None, Resolution.APPLIED),
-        (b"r", "NOT_BELOW", Resolution.REJECTED),
-        (b"p", "MALFORMED", Resolution.PARKED),
+        (b"a", None, IntentResolution.APPLIED),
+        (b"r", "NOT_BELOW", IntentResolution.REJECTED),
+        (b"p", "MALFORMED", IntentResolution.PARKED),
     ],
 )
 async def test_an_open_intent_is_resolved_by_the_log(
@@ -84,7 +92,7 @@ async def test_an_open_intent_is_resolved_by_the_log(
     history: MemoryJournalHistory,
     outcome: bytes,
     code: str | None,
-    resolution: Resolution,
+    resolution: IntentResolution,
 ) -> None:
     await store.append(await stored(1, intent(COMMAND)))
     at = BEGIN + timedelta(seconds=1)
@@ -97,10 +105,10 @@ async def test_an_open_intent_is_resolved_by_the_log(
 @pytest.mark.parametrize(
     ("command_id", "log_begins", "resolution"),
     [
-        (COMMAND, BEGIN - timedelta(days=1), Resolution.NOT_ARRIVED),
-        (COMMAND, BEGIN + timedelta(days=1), Resolution.LOG_HAS_LEFT),
-        (COMMAND, None, Resolution.LOG_HAS_LEFT),
-        (None, BEGIN - timedelta(days=1), Resolution.NOT_KNOWN),
+        (COMMAND, BEGIN - timedelta(days=1), IntentResolution.NOT_ARRIVED),
+        (COMMAND, BEGIN + timedelta(days=1), IntentResolution.LOG_HAS_LEFT),
+        (COMMAND, None, IntentResolution.LOG_HAS_LEFT),
+        (None, BEGIN - timedelta(days=1), IntentResolution.NOT_KNOWN),
     ],
 )
 async def test_an_open_intent_that_the_log_does_not_know_says_why(
@@ -108,7 +116,7 @@ async def test_an_open_intent_that_the_log_does_not_know_says_why(
     history: MemoryJournalHistory,
     command_id: UUID | None,
     log_begins: datetime | None,
-    resolution: Resolution,
+    resolution: IntentResolution,
 ) -> None:
     await store.append(await stored(1, intent(command_id)))
     history.log_begins = log_begins
