@@ -108,6 +108,26 @@ NOT_FOR_READERS = [
 ]
 
 
+NOT_FOR_HTTP = [
+    "insert into tm.outbox select * from tm.outbox",
+    "select * from tm.outbox",
+    "select * from tm.parked",
+    "select * from tm.secret_key",
+    "select principal from tm.journal",
+    "update tm.journal set principal = null",
+    "delete from tm.journal",
+    "truncate tm.journal",
+    "update tm.lane set epoch = 0",
+    "call tm.prepare_generation(9)",
+    "delete from market_data",
+    "insert into market_data select * from market_data",
+    "select * from users",
+    "update latest_quotes set price = 0",
+    "create table public.mine (a int)",
+    "drop table tm.journal",
+]
+
+
 async def allowed(connection: Driver, statements: list[str]) -> list[str]:
     """Those of `statements` that were not refused for want of a privilege."""
 
@@ -148,6 +168,13 @@ async def test_readers_read_read_models_and_facts(login: Login) -> None:
 async def test_readers_read_nothing_else(login: Login) -> None:
     async with login("tidemill_reader") as connection:
         assert await allowed(connection, NOT_FOR_READERS) == []
+
+
+async def test_what_serves_http_reads_what_readers_read_and_changes_none_of_it(login: Login) -> None:
+    async with login("tidemill_http") as connection:
+        for view in ("latest_quotes", "daily_bars", "connector_directory", "market_data", "users_view"):
+            assert await connection.fetch(f"select * from {view}") == []
+        assert await allowed(connection, NOT_FOR_HTTP) == []
 
 
 async def test_an_external_writer_sees_nothing(login: Login) -> None:
