@@ -72,17 +72,12 @@ grant select, insert on tm.journal to tidemill_service;
 
 grant usage on schema tm to tidemill_http;
 grant select on public.tidemill_version, public.tidemill_migration to tidemill_http;
-grant insert, select (writer, number, hash) on tm.journal to tidemill_http;
-grant select on tm.lane, tm.halt, tm.waiting, tm.batch, tm.log, tm.published, tm.timeline, tm.generation, tm.projection,
-  tm.projection_halt, tm.checkpoint, tm.archive to tidemill_http;
-do $$
-declare name text;
-begin
-  for name in select c.oid::regclass from pg_class c
-    where c.relnamespace = 'tm'::regnamespace and c.relkind = 'r' and c.relname like 'principal%' loop
-    execute format('grant select on %s to tidemill_http', name);
-  end loop;
-end $$;
+grant insert, select (writer, number, hash, kind, command_id, principal) on tm.journal to tidemill_http;
+grant select on tm.principal, tm.principal_grant, tm.principal_token, tm.principal_version to tidemill_http;
+grant select on tm.lane, tm.halt, tm.waiting, tm.batch, tm.log, tm.published, tm.timeline, tm.projection, tm.checkpoint,
+  tm.projection_halt, tm.archive, tm.archive_trail to tidemill_http;
+grant select (lane, position, item, record_offset, seconds) on tm.outbox to tidemill_http;  -- where a record was
+grant select, insert, update, delete on tm.process to tidemill_http;   -- what a process says of itself
 """
 
 LEAVE = """

@@ -48,20 +48,17 @@ OF_THE_OWNER = {
 }
 """Statements of `topics create`, `projections rebuild|verify` and `principals`, which run under the owner's login."""
 OF_HTTP = {
-    "journal": ("server_time", "append_entries", "entry_hash"),
+    "journal": ("server_time", "append_entries", "entry_hash", "intended"),
+    "operations": ("lanes", "commands_logged", "projections", "checkpoints", "projection_halts"),
     "principals": ("principal_version", "principals", "principal_grants", "principal_tokens"),
-    "operations": ("lanes", "commands_logged", "projections", "projection_halts", "checkpoints"),
+    "processes": ("note_process", "forget_process"),
 }
 """What `serve http` runs, by file: all that its adapters may ask, in the files where not everything is for it."""
-FILES_OF_HTTP: frozenset[str] = frozenset({"service"})
+FILES_OF_HTTP = frozenset({"archived", "seen", "service", "submissions"})
 """Files whose statements `serve http` may all run."""
 GENERATED_FOR_HTTP: dict[str, str] = {}
 """Name -> a statement on tables of `tm` that is not in a file, as it is generated or copied."""
-AHEAD_FOR_HTTP = {
-    "tm.archive": "spans that left for the lake, named in answers",
-    "tm.timeline": "tokens of a timeline, and what was withdrawn",
-    "tm.generation": "since when the log knows a command",
-}
+AHEAD_FOR_HTTP: dict[str, str] = {}
 """Rights that no statement needs yet, and what they are for: a line leaves with the statement that needs it."""
 
 SERVICE, HTTP = "tidemill_service", "tidemill_http"
@@ -78,7 +75,7 @@ where c.relnamespace = 'tm'::regnamespace and a.grantee = $1::regrole
 
 WRITABLE_ELSEWHERE = """
 select c.oid::regclass::text as table_name from pg_class c
-where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid <> 'tm.journal'::regclass
+where c.relkind in ('r', 'p', 'v', 'm', 'f') and c.oid not in ('tm.journal'::regclass, 'tm.process'::regclass)
   and c.relnamespace::regnamespace::text not like 'pg_%' and c.relnamespace::regnamespace::text <> 'information_schema'
   and (has_table_privilege($1, c.oid, 'insert, update, delete, truncate')
        or has_any_column_privilege($1, c.oid, 'insert, update'))
@@ -203,9 +200,12 @@ async def test_the_service_may_do_what_serves_http_does(connection: Driver) -> N
     assert refused == []
 
 
-async def test_what_serves_http_writes_the_journal_and_nothing_else(connection: Driver) -> None:
-    writing = [grant for grant in await grants(connection, HTTP) if grant.privilege != "SELECT"]
-    assert writing == [Grant("tm.journal", None, "INSERT", HTTP)]
+async def test_what_serves_http_writes_the_journal_and_its_own_row_and_nothing_else(
+    connection: Driver,
+) -> None:
+    writing = {grant for grant in await grants(connection, HTTP) if grant.privilege != "SELECT"}
+    own_row = {Grant("tm.process", None, privilege, HTTP) for privilege in ("INSERT", "UPDATE", "DELETE")}
+    assert writing == {Grant("tm.journal", None, "INSERT", HTTP), *own_row}
     elsewhere = await connection.fetch(WRITABLE_ELSEWHERE, HTTP)
     assert [row["table_name"] for row in elsewhere] == []
 

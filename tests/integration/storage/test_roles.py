@@ -110,10 +110,10 @@ NOT_FOR_READERS = [
 
 NOT_FOR_HTTP = [
     "insert into tm.outbox select * from tm.outbox",
-    "select * from tm.outbox",
+    "select payload from tm.outbox",
     "select * from tm.parked",
     "select * from tm.secret_key",
-    "select principal from tm.journal",
+    "select detail from tm.journal",
     "update tm.journal set principal = null",
     "delete from tm.journal",
     "truncate tm.journal",
