@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
-from datetime import timedelta
 from functools import cached_property, partial
 from typing import Self, TypeVar
 
@@ -38,16 +37,16 @@ from tidemill.app.connections import Login, kafka_connection, open_pool, open_re
 from tidemill.app.deployment import Deployment
 from tidemill.app.principals import principal_management
 from tidemill.app.startup.migrations import migrations_of
+from tidemill.app.topic_settings import topic_settings
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
-from tidemill.catalog.topics import TopicOptions, reply_topic
+from tidemill.catalog.topics import reply_topic
 from tidemill.projections.replay import ReplayParts
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.security.by_hand import HandAction, journaled, operator, this_process
 from tidemill.security.journal_writer import Journal, JournalLimits
-from tidemill.settings import TopicSettings
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
@@ -382,15 +381,3 @@ def run_action(deployment: Deployment, action: HandAction, work: Callable[[Admin
 def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
     """Run a question in its own event loop, as a verb does."""
     return uvloop.run(ask(deployment, question))
-
-
-def topic_settings(chosen: TopicSettings) -> TopicOptions:
-    """Return an installation's settings of its topics. Raises `UsageError`."""
-    return TopicOptions(
-        replication=chosen.replication,
-        command_retention=timedelta(days=chosen.command_days),
-        outcome_retention=timedelta(days=chosen.outcome_days),
-        dead_letter_retention=timedelta(days=chosen.dead_letter_days),
-        max_command_bytes=chosen.max_command_bytes,
-        max_event_bytes=chosen.max_event_bytes,
-    )

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from os import urandom
 
 from tidemill.admin.lanes.states import streams_as_created
-from tidemill.app.admin import topic_settings
 from tidemill.app.connections import kafka_connection, open_registry
 from tidemill.app.deployment import Deployment
+from tidemill.app.topic_settings import topic_settings
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream, outcome_messages
 from tidemill.catalog.topics import reply_topic
