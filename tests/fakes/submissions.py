@@ -10,7 +10,7 @@ from typing import Any
 from tidemill.domain.collection import Collection as DocumentCollection
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
-from tidemill.submissions.ports import CommandRecord, LoggedOutcome, Payload, ReplyAddress
+from tidemill.submissions.ports import CommandRecord, Intent, LoggedOutcome, Payload, ReplyAddress
 
 
 class MemoryPayloads:
@@ -107,3 +107,30 @@ class MemoryDocuments:
             raise Unavailable("database", "it is stopped")
         row = self.rows.get((collection.name, key))
         return None if row is None else {name: row[name] for name in names}
+
+
+class MemoryIntents:
+    """A journal in memory. `away`: it cannot be written; `closing_fails`: only outcomes cannot."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.closing_fails = False
+        self.entries: list[Intent] = []
+        self.closed: dict[int, tuple[str, str | None]] = {}
+
+    async def intents(self, entries: Sequence[Intent]) -> list[int]:
+        if self.away:
+            raise Unavailable("database", "it is stopped")
+        self.entries += entries
+        return list(range(len(self.entries) - len(entries), len(self.entries)))
+
+    async def outcome(self, reference: object, result: str, *, code: str | None = None) -> None:
+        if self.closing_fails:
+            raise Unavailable("database", "it is stopped")
+        assert isinstance(reference, int)
+        self.closed[reference] = (result, code)
+
+    async def is_intended(self, identity: str, principal: str | None) -> bool:
+        return any(
+            entry.identity == identity and principal in (None, entry.principal) for entry in self.entries
+        )

@@ -39,19 +39,19 @@ def command_of(
     """
     texts, unfit = _with_json_text(model, fields, table)
     wrong = {fault.where for fault in (*faults, *unfit)}
-    found = [*faults, *unfit]
+    unfit_fields = [*faults, *unfit]
     try:
         command = model.model_validate({**clean(model, texts), **base})
     except ValidationError as error:
         more = [fault for fault in _faults(model, error) if fault.where not in wrong]
         # what is wrong with all of it follows from what is wrong with a part
-        found += [fault for fault in more if fault.where or not found]
+        unfit_fields += [fault for fault in more if fault.where or not unfit_fields]
     else:
         given = {name: value for name, value in texts.items() if name in model.model_fields}
-        found += [_bad(where, detail) for where, detail in losses(given, command)]
-        if not found:
+        unfit_fields += [_bad(where, detail) for where, detail in losses(given, command)]
+        if not unfit_fields:
             return command
-    placed = (RequestFault("pointer", under + fault.where, fault.detail, fault.code) for fault in found)
+    placed = (RequestFault("pointer", under + fault.where, fault.detail, fault.code) for fault in unfit_fields)
     raise RequestRefused(
         RequestCode.BAD_BODY, "the body is not what its fields demand", *list(placed)[:_MAX_FAULTS]
     )

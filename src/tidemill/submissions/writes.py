@@ -41,12 +41,12 @@ class Writes:
         exists_only = request.precondition.exists and request.precondition.version is None
         if missing or exists_only:
             try:
-                found = await self.reader.values(request.collection, request.key or "", missing)
-                if found is None:
+                document = await self.reader.values(request.collection, request.key or "", missing)
+                if document is None:
                     return await self._without_document(request, caller, wait_s, known=not missing)
             except TransientError as error:
                 raise _database_away() from error
-            request = replace(request, given={**request.given, **found})
+            request = replace(request, given={**request.given, **document})
         return await self.submitter.submit(self.documents.submission(request, caller), wait_s)
 
     async def command(

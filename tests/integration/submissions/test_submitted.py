@@ -202,12 +202,14 @@ async def test_without_replies_the_log_tells_every_outcome(served: Installation,
         assert all(result.token is not None for result in results)
 
 
-async def test_replies_tell_outcomes_before_the_log_is_asked(http: Submitting, symbol: str) -> None:
-    with counted("reply") as by_reply:
-        await asyncio.gather(
-            *(http.write("market-data", CREATE, tick(symbol, price=float(price))) for price in range(20))
-        )
-    assert by_reply[0] > 0
+async def test_a_reply_ends_a_wait_without_the_log(
+    http: Submitting, symbol: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tidemill.submissions.waits.LOOKS_S", ())
+    with counted("reply") as by_reply, counted("log") as by_log:
+        result = await http.write("market-data", CREATE, tick(symbol), wait_s=HANGING_S)
+    assert result.outcome is Outcome.APPLIED
+    assert (by_reply, by_log) == ([1.0], [0.0])
 
 
 async def test_a_halted_lane_is_told_at_once(http: Submitting, served: Installation, symbol: str) -> None:

@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.support.engine.submissions import NotedIntents, caller, collections_of
+from tests.fakes.submissions import MemoryIntents
+from tests.support.engine.submissions import caller, collections_of
 from tests.support.servers.installation import Installation
 from tests.support.waiting import eventually
 from tidemill.app.connections import kafka_connection
@@ -27,7 +28,7 @@ class Submitting:
 
     use_cases: SubmissionUseCases
     collections: dict[str, Collection]
-    journal: NotedIntents
+    journal: MemoryIntents
 
     def request(
         self, name: str, verb: DocumentVerb, body: Any = None, key: str | None = None, **more: Any
@@ -78,7 +79,7 @@ async def submitting(
     """Open the use-cases, and run their services until the block ends. `connection`: other settings of Kafka's."""
     deployment = Deployment.of(installation.settings())
     collections = collections_of(*(part.context for part in deployment.catalog.contexts.values()))
-    journal = NotedIntents()
+    journal = MemoryIntents()
     async with AsyncExitStack() as opened:
         pool = await create_pool(installation.database, application_name="tidemill-tests", size=4)
         opened.push_async_callback(close_pool, pool)

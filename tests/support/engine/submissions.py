@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
@@ -11,6 +10,7 @@ from typing import Any
 from tests.fakes.submissions import (
     MemoryDocuments,
     MemoryInbox,
+    MemoryIntents,
     MemoryOutcomes,
     MemoryPayloads,
     MemorySender,
@@ -24,14 +24,13 @@ from tidemill.contexts.system_logs import context as system_logs
 from tidemill.contexts.users import context as users
 from tidemill.domain.collection import Collection, CollectionKind
 from tidemill.domain.context import Context
-from tidemill.domain.errors import Unavailable
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.security.principals import ALL_COLLECTIONS, Grant, Principal, PrincipalKind, Verb
 from tidemill.submissions.command_index import CommandIndex
 from tidemill.submissions.documents import Documents
 from tidemill.submissions.lookup import CommandStatus
-from tidemill.submissions.ports import CommandRecord, Intent, LoggedOutcome
+from tidemill.submissions.ports import CommandRecord, LoggedOutcome
 from tidemill.submissions.requests import Caller
 from tidemill.submissions.sender import Submitter, SubmitterOptions, SubmitterParts
 from tidemill.submissions.writes import Writes
@@ -81,33 +80,6 @@ def documents() -> Documents:
     return Documents(index, now=lambda: NOW, new_id=lambda: f"made-{next(numbers)}")
 
 
-class NotedIntents:
-    """A journal that notes what it is told. `away`: it cannot be written."""
-
-    def __init__(self) -> None:
-        self.away = False
-        self.closing_fails = False
-        self.entries: list[Intent] = []
-        self.closed: dict[int, tuple[str, str | None]] = {}
-        self.outcome = self._outcome
-
-    async def intents(self, entries: Sequence[Intent]) -> list[int]:
-        if self.away:
-            raise Unavailable("database", "it is stopped")
-        self.entries += entries
-        return list(range(len(self.entries) - len(entries), len(self.entries)))
-
-    async def _outcome(self, reference: Any, result: str, *, code: str | None = None) -> None:
-        if self.closing_fails:
-            raise Unavailable("database", "it is stopped")
-        self.closed[reference] = (result, code)
-
-    async def is_intended(self, identity: str, principal: str | None) -> bool:
-        return any(
-            entry.identity == identity and principal in (None, entry.principal) for entry in self.entries
-        )
-
-
 @dataclass
 class Submissions:
     """A process that submits, over fakes. `clock`: moved by hand."""
@@ -118,7 +90,7 @@ class Submissions:
     sender: MemorySender = field(default_factory=MemorySender)
     inbox: MemoryInbox = field(default_factory=MemoryInbox)
     log: MemoryOutcomes = field(default_factory=MemoryOutcomes)
-    journal: NotedIntents = field(default_factory=NotedIntents)
+    journal: MemoryIntents = field(default_factory=MemoryIntents)
     rows: MemoryDocuments = field(default_factory=MemoryDocuments)
 
     def __post_init__(self) -> None:
