@@ -51,7 +51,9 @@ def command_of(
         unfit_fields += [_bad(where, detail) for where, detail in losses(given, command)]
         if not unfit_fields:
             return command
-    placed = (RequestFault("pointer", under + fault.where, fault.detail, fault.code) for fault in unfit_fields)
+    placed = (
+        RequestFault("pointer", under + fault.where, fault.detail, fault.code) for fault in unfit_fields
+    )
     raise RequestRefused(
         RequestCode.BAD_BODY, "the body is not what its fields demand", *list(placed)[:_MAX_FAULTS]
     )
