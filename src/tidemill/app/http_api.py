@@ -25,10 +25,10 @@ from tidemill.domain.collection import Collection
 from tidemill.http.application import ApiRoutes, api
 from tidemill.http.gateway import Gateway, observe_metrics
 from tidemill.http.peers import accepts_peer
+from tidemill.http.refusal_notes import RefusalNotes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes
 from tidemill.http.routes.writes import WriteRoutes
-from tidemill.http.write_journal import JournaledIntents, RefusalNotes
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.complete_reads import CompleteReads
@@ -48,8 +48,10 @@ from tidemill.storage.database.work_pool import PoolServer, WorkPool, WorkPools
 from tidemill.storage.queries.archived import ArchivedSpanDatabase
 from tidemill.storage.queries.rows import CollectionDatabase
 from tidemill.storage.queries.seen import SeenDatabase
-from tidemill.storage.security.journal import JOURNAL_TIMEOUTS, IntentDatabase, JournalDatabase
+from tidemill.storage.security.journal import JOURNAL_TIMEOUTS, JournalDatabase
 from tidemill.storage.security.principals import PrincipalDatabase
+from tidemill.storage.submissions.intents import IntentDatabase
+from tidemill.submissions.journal import JournalledIntents
 from tidemill.submissions.sender import SubmitterOptions
 
 _DRAIN_S = 5.0
@@ -78,7 +80,7 @@ async def open_api(
             deployment=deployment,
             collections=list(parts.named.values()),
             pool=parts.pools["write"],
-            journal=JournaledIntents(journal),
+            journal=JournalledIntents(journal),
             intents=IntentDatabase(parts.pools["write"]),
             process=process,
             options=_options(deployment),

@@ -48,7 +48,7 @@ OF_THE_OWNER = {
 }
 """Statements of `topics create`, `projections rebuild|verify` and `principals`, which run under the owner's login."""
 OF_HTTP = {
-    "journal": ("server_time", "append_entries", "entry_hash", "intended"),
+    "journal": ("server_time", "append_entries", "entry_hash"),
     "operations": ("lanes", "commands_logged", "projections", "checkpoints", "projection_halts"),
     "principals": ("principal_version", "principals", "principal_grants", "principal_tokens"),
     "processes": ("note_process", "forget_process"),

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 
@@ -52,18 +51,6 @@ class JournalDatabase:
 
     async def hash_of(self, ref: EntryRef) -> bytes | None:
         return await _hash_of(self._pool, ref)
-
-
-class IntentDatabase:
-    """Which commands were about to be sent: `submissions.ports.IntentReader`."""
-
-    def __init__(self, pool: Lender) -> None:
-        self._pool = pool
-
-    async def is_intended(self, identity: str, principal: str | None) -> bool:
-        async with connection(self._pool) as borrowed:
-            intended: bool = await borrowed.fetchval(STATEMENTS["intended"], UUID(identity), principal)
-        return intended
 
 
 class JournalHistoryDatabase:

@@ -13,11 +13,6 @@ select * from unnest($1::uuid[], $2::bigint[], $3::timestamptz[], $4::text[], $5
 -- name: entry_hash
 select hash from tm.journal where writer = $1 and number = $2
 
--- name: intended
--- Whether a command was about to be sent, by a principal unless that is null.
-select exists (
-  select from tm.journal where command_id = $1 and kind = 'intent' and ($2::text is null or principal = $2)) as intended
-
 -- name: count_entries
 select count(*) from tm.journal
 

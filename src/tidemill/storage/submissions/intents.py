@@ -12,7 +12,7 @@ _SQL = load_statements(Path(__file__).with_name("submissions.sql"))
 
 
 class IntentDatabase:
-    """Reads the intents of the last hour: what is not consumed by then is looked for by an operator."""
+    """Reads the intents of commands."""
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool

@@ -18,8 +18,8 @@ left join lateral (
 select l.aggregate, l.partition from tm.halt h join tm.lane l on l.lane = h.lane
 
 -- name: intended
--- The journal has an index by time only, so no more than an hour of it is read.
+-- Whether a command was about to be sent, by a principal unless that is null.
 select exists (
   select from tm.journal
-  where at > clock_timestamp() - interval '1 hour' and kind = 'intent' and command_id = $1
+  where kind = 'intent' and command_id = $1
     and ($2::text is null or principal = $2)) as intended

@@ -1,4 +1,4 @@
-"""What HTTP tells the journal: the intent of every write before it is sent, its outcome, and every refusal.
+"""What HTTP tells the journal beside intents and outcomes: refused writes, and reads that were not allowed.
 
 A refusal of unknown senders is noted one by one up to a rate; beyond it the next entry says how many there were, so
 that whoever guesses tokens fills no disk, and none is left out.
@@ -6,9 +6,7 @@ that whoever guesses tokens fills no disk, and none is left out.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final
-from uuid import UUID
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
@@ -19,15 +17,12 @@ from tidemill.runtime.rate_limits import RateLimiter
 from tidemill.security.journal import (
     MAX_TEXT,
     EntryKind,
-    EntryRef,
     JournalEntry,
-    payload_detail,
     storable_text,
 )
 from tidemill.security.journal_writer import Journal
-from tidemill.submissions.ports import Intent
 
-_MAX_KEY: Final = 120
+_MAX_NAME: Final = 120
 _UNKNOWN: Final = "unknown senders"
 _DENIED: Final = frozenset(
     {
@@ -41,21 +36,6 @@ _DENIED: Final = frozenset(
 
 _NOT_NOTED: Final = frozenset({RequestCode.JOURNAL_AWAY, RequestCode.BUS_AWAY})
 """Refusals that cannot be noted, or whose write has its intent."""
-
-
-class JournaledIntents:
-    """The intents of writes: `submissions.ports.IntentJournal`."""
-
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
-
-    async def intents(self, entries: Sequence[Intent]) -> Sequence[EntryRef]:
-        """See the port."""
-        return await self._journal.intents([_entry(intent) for intent in entries])
-
-    async def outcome(self, reference: Any, result: str, *, code: str | None = None) -> None:
-        """See the port."""
-        await self._journal.outcome(reference, result, code=code)
 
 
 class RefusalNotes:
@@ -91,32 +71,9 @@ class RefusalNotes:
         )
 
 
-def _entry(intent: Intent) -> JournalEntry:
-    detail: dict[str, Any] = {
-        "command": _text(intent.command),
-        "lane": f"{intent.aggregate}/{intent.partition}",
-        "kind": str(intent.principal_kind),
-        **payload_detail(intent.fields, intent.payload),
-    }
-    optional = {"id": intent.command_id, "key": intent.key, "address": intent.address}
-    detail |= {name: _text(value) for name, value in optional.items() if value is not None}
-    return JournalEntry(
-        kind=EntryKind.INTENT,
-        action=f"{intent.verb} {intent.collection or intent.command}"[:MAX_TEXT],
-        principal=intent.principal,
-        collection=intent.collection,
-        command_id=UUID(intent.identity),
-        detail=detail,
-    )
-
-
-def _text(value: str) -> str:
-    return storable_text(value)[:_MAX_KEY]
-
-
 def _collection(exchange: Exchange) -> str | None:
     raw = exchange.raw.get("collection")
-    return None if raw is None else _text(raw.decode("ascii", "replace"))
+    return None if raw is None else storable_text(raw.decode("ascii", "replace"))[:_MAX_NAME]
 
 
 def _address(exchange: Exchange) -> dict[str, str]:
