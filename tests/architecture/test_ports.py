@@ -72,6 +72,7 @@ WITHOUT_SUITE = {
     "outbox.LaneRecords": _AS_BYTES,
     "outbox.RecordFormat": _AS_BYTES,
     "queries.ArchivedSpanReader": _READS + "tests/integration/queries/test_archived.py",
+    "queries.DeclaredQueryStore": "no fake: what it does is to plan SQL: tests/integration/queries/test_declared.py",
     "retention.ArchiveStore": _ON_THE_DATABASE,
     "retention.ArchiveWork": _ON_THE_DATABASE,
     "retention.CopyReader": "no fake: a copy proves nothing unless its bytes are read: tests/integration/lakehouse",

@@ -17,6 +17,7 @@ A context is one value of `Context`. It names its commands, its events and its r
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
+- A `Query` is SQL that readers may ask for by name, read only, with typed parameters and results.
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
@@ -64,6 +65,7 @@ from tidemill.domain.json_text import json_object
 from tidemill.domain.messages import CommandBase, EventBase, Label, Message, ReadModelBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
+from tidemill.domain.query import Query
 from tidemill.domain.secrets import Secret, SecretReader
 from tidemill.domain.state import SignInColumns
 from tidemill.domain.table_shape import TableShape
@@ -95,6 +97,7 @@ __all__ = [
     "Message",
     "PasswordHash",
     "Projection",
+    "Query",
     "QuietHours",
     "RateLimiter",
     "ReadModelBase",

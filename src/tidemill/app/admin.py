@@ -43,6 +43,7 @@ from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.streams import ContextStream
 from tidemill.catalog.topics import reply_topic
 from tidemill.projections.replay import ReplayParts
+from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
 from tidemill.security.by_hand import HandAction, journaled, operator, this_process
@@ -56,6 +57,7 @@ from tidemill.storage.database.lazy_pool import LazyPool
 from tidemill.storage.database.pool import Timeouts
 from tidemill.storage.database.table_sql import table_name
 from tidemill.storage.outbox.reader import OutboxDatabase
+from tidemill.storage.queries.declared import DeclaredQueryDatabase
 from tidemill.storage.read_models.pages import ReadModelDatabase
 from tidemill.storage.read_models.rebuild import RebuildDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
@@ -206,8 +208,18 @@ class Admin:
     @cached_property
     def queries(self) -> ReadModels:
         """Rows of read models, read with the login that may do nothing else."""
-        pool = self._lazy_pool("tidemill query", 1, "reader", writes=False)
-        return ReadModels(self._catalog.readable().values(), ReadModelDatabase(pool))
+        return ReadModels(self._catalog.readable().values(), ReadModelDatabase(self._reader_pool))
+
+    @cached_property
+    def declared_queries(self) -> DeclaredQueries:
+        """Queries that contexts declare, asked with the same login."""
+        tables = {name: model.table for name, model in self._catalog.readable().items()}
+        store = DeclaredQueryDatabase(self._reader_pool)
+        return DeclaredQueries(self._catalog.queries(), tables, store)
+
+    @cached_property
+    def _reader_pool(self) -> LazyPool:
+        return self._lazy_pool("tidemill query", 1, "reader", writes=False)
 
     @property
     def topic_tail(self) -> TopicTail:

@@ -14,6 +14,7 @@ from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.projection import Projection
+from tidemill.domain.query import Query
 from tidemill.domain.read_view import FactsView, ReadModel, ReadView
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
@@ -132,6 +133,14 @@ class StreamCatalog:
     def facts(self, aggregate: str) -> list[FactsView]:
         """Return the tables of facts of an aggregate."""
         return _facts(self.contexts[aggregate].context)
+
+    def queries(self) -> dict[str, Query]:
+        """Return the declared queries, by name. Raises `ContractError` if a name is used twice, or by a collection."""
+        declared = [query for part in self.contexts.values() for query in part.context.queries]
+        names = [query.name for query in declared] + list(self.readable())
+        if twice := sorted({query.name for query in declared if names.count(query.name) > 1}):
+            raise ContractError(f"two queries, or a query and a collection, are named {', '.join(twice)}")
+        return {query.name: query for query in declared}
 
     def state_behind(self, name: str) -> str:
         """Return the name of the state that a read model shows, or else the same name."""

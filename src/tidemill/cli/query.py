@@ -1,7 +1,8 @@
-"""`tidemill query`: read a collection: a read model, an entity, facts."""
+"""`tidemill query`: read a collection (a read model, an entity, facts), or ask a declared query."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -18,6 +19,7 @@ EXAMPLES = examples(
     "tidemill query daily-bars --key AAPL --key 2013-02-01 --json",
     "tidemill query market-data --where symbol=AAPL --from 2013-02-01 --to 2013-02-02",
     "tidemill query service-proposals --where status=submitted --limit 100",
+    "tidemill query analyses-by-status --param user_id=ada --param status=running",
 )
 
 
@@ -26,9 +28,11 @@ def query(
         str,
         typer.Argument(
             metavar="COLLECTION",
-            help="A read model, the plural of an entity, or a table of facts; a wrong name lists all of them.",
+            help="A read model, the plural of an entity, a table of facts, or a declared query; a wrong name lists "
+            "the collections.",
         ),
     ],
+    *,
     key: Annotated[
         list[str] | None,
         typer.Option(help="Only rows with this value of the key; repeat it for further key columns."),
@@ -36,6 +40,10 @@ def query(
     where: Annotated[
         list[str] | None,
         typer.Option(metavar="COLUMN=VALUE", help="Only rows with this value of a column; may be repeated."),
+    ] = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME=VALUE", help="The value of a declared query's parameter; repeat it."),
     ] = None,
     since: From = None,
     until: To = None,
@@ -49,6 +57,11 @@ def query(
     """
     from tidemill.queries.read_models import MAX_ROWS, RowFilter
 
+    if param or session.deployment().catalog.queries().get(name) is not None:
+        if key or where or since or until:
+            raise typer.BadParameter("a declared query is asked with --param only", param_hint="COLLECTION")
+        _ask(name, _pairs(param or [], "--param"), limit, as_json=as_json)
+        return
     wanted = RowFilter(key or [], _pairs(where or []), since, until)
     page = session.ask(lambda admin: admin.queries.page(name, wanted, limit))
     if as_json:
@@ -62,18 +75,35 @@ def query(
         note(f"There are more: --limit {min(limit * 10, MAX_ROWS)}, --key or --where")
 
 
+def _ask(name: str, values: dict[str, str], limit: int, *, as_json: bool) -> None:
+    """Show the rows of a declared query."""
+    answer = session.ask(lambda admin: admin.declared_queries.run(name, values, limit=limit))
+    rows = [json.loads(row) for row in answer.rows]
+    if as_json:
+        print_json(rows)
+        return
+    if not rows:
+        note("No rows")
+        return
+    columns = list(rows[0])
+    print_records(columns, [[row[column] for column in columns] for row in rows])
+    if answer.more:
+        note("There are more: raise --limit")
+
+
 def _show(page: Page) -> None:
     own = _ENGINES_OWN if _ENGINES_OWN.issubset(page.columns) else frozenset()
     columns = [column for column in page.columns if column not in own]
     print_records(columns, [[row[column] for column in columns] for row in page.rows])
 
 
-def _pairs(where: list[str]) -> dict[str, str]:
-    pairs = [condition.partition("=") for condition in where]
+def _pairs(written: list[str], option: str = "--where") -> dict[str, str]:
+    form = "COLUMN=VALUE" if option == "--where" else "NAME=VALUE"
+    pairs = [condition.partition("=") for condition in written]
     if unfit := [column for column, equals, _ in pairs if not (column and equals)]:
-        raise typer.BadParameter(f"write COLUMN=VALUE, not {unfit[0]!r}", param_hint="--where")
+        raise typer.BadParameter(f"write {form}, not {unfit[0]!r}", param_hint=option)
     if len({column for column, *_ in pairs}) < len(pairs):
-        raise typer.BadParameter("a column can have one value: name each column once", param_hint="--where")
+        raise typer.BadParameter("a column can have one value: name each column once", param_hint=option)
     return {column: value for column, _, value in pairs}
 
 

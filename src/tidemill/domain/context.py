@@ -20,6 +20,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import BATCH_BYTES, DEFAULT_PARTITIONS
 from tidemill.domain.messages import CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
+from tidemill.domain.query import Query
 from tidemill.domain.records import record_fields
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.secrets import Secret, secret_fields, secrets_of
@@ -226,6 +227,7 @@ class Context:
     context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
     for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
     command may append many rows. `http`: the command by which HTTP appends facts; those of states are at each state.
+    `queries`: what readers may ask for by name.
     """
 
     aggregate: str
@@ -243,6 +245,7 @@ class Context:
     family: tuple[State, ...] = ()
     batch_bytes: int | None = None
     http: Crud | None = None
+    queries: tuple[Query, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -272,11 +275,14 @@ class Context:
             )
 
     def _check_names(self) -> None:
-        """Refuse two read models of one name: readers could ask for only one of them."""
+        """Refuse two read models, or two queries, of one name: readers could ask for only one of them."""
         views = [state.view.name for state in self.states if state.view is not None]
         names = [projection.name for projection in self.projections] + views
         if twice := {name for name in names if names.count(name) > 1}:
             raise ContractError(f"context {self.aggregate} has two read models named {', '.join(twice)}")
+        names = [query.name for query in self.queries]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ContractError(f"context {self.aggregate} has two queries named {', '.join(twice)}")
 
     def _check_http(self) -> None:
         """Refuse what HTTP would send to no avail: a command of another context, or one without a declared field."""

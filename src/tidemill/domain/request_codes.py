@@ -79,6 +79,7 @@ class RequestCode(Code):
         "leave out `service_name`, or send the principal's own",
     )
     NO_COLLECTION = "NO_COLLECTION", 404, Retry.NEVER, "see `/api/db/schema`"
+    NO_QUERY = "NO_QUERY", 404, Retry.NEVER, "see the declared queries in `/api/db/schema`"
     NO_DOCUMENT = "NO_DOCUMENT", 404, Retry.NEW_KEY, "nothing has this key"
     NO_COMMAND = (
         "NO_COMMAND",
@@ -119,6 +120,12 @@ class RequestCode(Code):
         503,
         Retry.SAME_KEY,
         "an operator must resume the lane: `tidemill lanes list`",
+    )
+    QUERY_UNFIT = (
+        "QUERY_UNFIT",
+        503,
+        Retry.LATER,
+        "an operator must bring query and tables into agreement: the log says how they differ",
     )
     BUS_AWAY = "BUS_AWAY", 503, Retry.SAME_KEY, "try again after Retry-After"
     DATABASE_AWAY = "DATABASE_AWAY", 503, Retry.SAME_KEY, "try again after Retry-After"

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol
 from uuid import UUID
 
+from tidemill.domain.query import Query
 from tidemill.domain.read_view import ReadModel
+from tidemill.domain.table_shape import TableShape
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.filters import Filter
 from tidemill.queries.order import Order, Position
@@ -71,6 +73,24 @@ class ArchivedSpanReader(Protocol):
 
     async def was_applied(self, aggregate: str, command_id: UUID) -> bool:
         """Tell whether the log knows a command that was applied and wrote a row; it forgets after its horizon."""
+        ...
+
+
+class DeclaredQueryStore(Protocol):
+    """Where declared queries run, read only. Every call may raise `Unavailable`."""
+
+    async def fault(self, query: Query, tables: Sequence[TableShape]) -> str | None:
+        """Return why a query cannot be asked, None if it can.
+
+        It does not run, it returns other columns than it declares, or it reads something else than `tables`.
+        """
+        ...
+
+    async def rows(self, query: Query, values: Sequence[Any], limit: int, timeout_s: float) -> list[str]:
+        """Return at most `limit` rows in their order, each a JSON object. `values`: in the order of the parameters.
+
+        Raises `RequestRefused`: QUERY_TIMEOUT; BAD_VALUE, the server refuses a value; QUERY_UNFIT.
+        """
         ...
 
 

@@ -12,6 +12,7 @@ from tidemill.api import (
     Label,
     Life,
     Message,
+    Query,
     entity,
     family,
     refers,
@@ -78,4 +79,43 @@ analysis_files = entity(
     index=(("data_analysis_id", "file_type"),),
 )
 
-context = family("data-analyses", data_analyses, analysis_files)
+_SHOWN = {"id": str, "name": str, "kind": str, "status": str, "created_at": datetime, "finished_at": datetime}
+
+analyses_by_status = Query(
+    "analyses-by-status",
+    "select id, name, kind, status, created_at, finished_at from data_analyses_view "
+    "where user_id = :user_id and status = :status order by created_at desc, id",
+    parameters={"user_id": str, "status": str},
+    returns=_SHOWN,
+    reads=("data-analyses",),
+)
+recent_analyses = Query(
+    "recent-analyses",
+    "select id, name, kind, status, created_at, finished_at from data_analyses_view "
+    "where user_id = :user_id and created_at >= :since order by created_at desc, id",
+    parameters={"user_id": str, "since": datetime},
+    returns=_SHOWN,
+    reads=("data-analyses",),
+)
+files_of_analysis = Query(
+    "files-of-analysis",
+    "select id, filename, file_type, size_bytes, sha256, location from analysis_files_view "
+    "where data_analysis_id = :data_analysis_id order by file_type, filename",
+    parameters={"data_analysis_id": str},
+    returns={
+        "id": str,
+        "filename": str,
+        "file_type": str,
+        "size_bytes": int,
+        "sha256": str,
+        "location": str,
+    },
+    reads=("analysis-files",),
+)
+
+context = family(
+    "data-analyses",
+    data_analyses,
+    analysis_files,
+    queries=(analyses_by_status, recent_analyses, files_of_analysis),
+)

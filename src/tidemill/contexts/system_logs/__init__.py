@@ -12,6 +12,7 @@ from tidemill.api import (
     Json,
     Label,
     Message,
+    Query,
     Retention,
     append,
     checks,
@@ -53,6 +54,15 @@ SystemLogsRecorded = fact_event(
 
 system_logs = fact_table("system_logs", RecordSystemLogs, first="time")
 
+log_lines = Query(
+    "log-lines",
+    "select time, message, details from system_logs where service = :service and level = :level "
+    "and time >= :since and time < :until order by time desc",
+    parameters={"service": str, "level": str, "since": datetime, "until": datetime},
+    returns={"time": datetime, "message": str, "details": dict},
+    reads=("system-logs",),
+)
+
 context = Context(
     aggregate="system-logs",
     key=lambda command: command.service,
@@ -60,4 +70,5 @@ context = Context(
     partitions=16,
     http=Crud(create=RecordSystemLogs),
     retention=Retention(table=system_logs, after=timedelta(days=90)),
+    queries=(log_lines,),
 )

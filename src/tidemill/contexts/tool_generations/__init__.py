@@ -1,8 +1,10 @@
 """Tool generations: interactive tools that users ask for, and what came out."""
 
+from datetime import datetime
+
 from pydantic import Field
 
-from tidemill.api import CleanLabel, CleanText, Json, Label, Life, Message, entity, refers, step
+from tidemill.api import CleanLabel, CleanText, Json, Label, Life, Message, Query, entity, refers, step
 
 
 class ToolGeneration(Message):
@@ -32,4 +34,20 @@ tool_generations = entity(
     ),
 )
 
-context = tool_generations.context()
+tools_by_type = Query(
+    "tools-by-type",
+    "select id, tool_type, status, prompt, parameters, created_at from tool_generations_view "
+    "where user_id = :user_id and status = :status and tool_type = :tool_type order by created_at desc, id",
+    parameters={"user_id": str, "status": str, "tool_type": str},
+    returns={
+        "id": str,
+        "tool_type": str,
+        "status": str,
+        "prompt": str,
+        "parameters": dict,
+        "created_at": datetime,
+    },
+    reads=("tool-generations",),
+)
+
+context = tool_generations.context(queries=(tools_by_type,))

@@ -32,6 +32,7 @@ class Log(StrEnum):
     LANE_RESUMED = "lane_resumed"
     TABLE_MISFIT = "table_misfit"
     TABLE_FITS = "table_fits"
+    QUERY_UNFIT = "query_unfit"
     MASTER_KEYS_MISSING = "master_keys_missing"
     MASTER_KEYS_FIT = "master_keys_fit"
     SECRETS_IN_CLEAR = "secrets_in_clear"

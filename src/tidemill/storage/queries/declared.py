@@ -1,0 +1,120 @@
+"""Declared queries on TimescaleDB: `queries.ports.DeclaredQueryStore`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from tidemill.domain.errors import RequestRefused, TableMisfit
+from tidemill.domain.query import SQL_TYPES, Query
+from tidemill.domain.request_codes import RequestCode
+from tidemill.domain.table_shape import TableShape
+from tidemill.storage.database.errors import on_tables
+from tidemill.storage.database.pool import Connection, Lender, connection
+from tidemill.storage.database.statements import load_statements
+from tidemill.storage.database.table_sql import quoted, table_name
+
+CHECK_TIMEOUT_S: Final = 5.0
+
+_SQL = load_statements(Path(__file__).with_name("declared.sql"))
+
+JsonExpression = Callable[[type, str], str]
+"""Returns, for a type of `SQL_TYPES` and the SQL of a value, the SQL that `row_to_json` gets."""
+
+
+def json_expression(kind: type, value: str) -> str:
+    """Return how a value is written: int8 and numeric as text, an instant in UTC with six digits."""
+    if kind in (int, Decimal):
+        return f"{value}::text"
+    if kind is datetime:
+        first, form = "timestamptz '0001-01-01 00:00:00+00'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
+        plain = f"to_char({value} at time zone 'UTC', '{form}')"
+        return f"case when {value} >= {first} and isfinite({value}) then {plain} else {value}::text end"
+    assert kind in (str, float, bool, date, UUID, dict)
+    return value
+
+
+def rows_statement(query: Query, expression: JsonExpression = json_expression) -> str:
+    """Return the statement for a query's rows as JSON. Its last parameter is the maximum number of rows."""
+    members = ", ".join(
+        f"{expression(kind, f'q.{quoted(name)}')} as {quoted(name)}" for name, kind in query.returns.items()
+    )
+    return (
+        f"select (select row_to_json(e)::text from (select {members}) e) as row\nfrom (\n{query.statement}\n) q\n"
+        f"limit ${len(query.parameters) + 1}"
+    )
+
+
+class DeclaredQueryDatabase:
+    """Runs queries in transactions that cannot write, each with its time-out."""
+
+    def __init__(self, pool: Lender, expression: JsonExpression = json_expression) -> None:
+        """`pool`: of a login that needs only SELECT."""
+        self._pool = pool
+        self._expression = expression
+
+    async def fault(self, query: Query, tables: Sequence[TableShape]) -> str | None:
+        allowed = [table_name(table) for table in tables]
+        async with self._reading(CHECK_TIMEOUT_S) as borrowed:
+            try:
+                with on_tables():
+                    prepared = await borrowed.prepare(rows_statement(query, self._expression))
+                    del prepared
+                    own = await borrowed.prepare(query.statement)
+                    await borrowed.execute(f"explain (generic_plan) {query.statement}")
+            except (TableMisfit, asyncpg.PostgresError) as error:
+                return f"it cannot be planned: {error}"
+            if (differing := _difference(query, own.get_attributes())) is not None:
+                return differing
+            others = await borrowed.fetch(_SQL["relations_read"], allowed)
+        if others:
+            return f"it reads {', '.join(row['name'] for row in others)}, which is not among what it declares"
+        return None
+
+    async def rows(self, query: Query, values: Sequence[Any], limit: int, timeout_s: float) -> list[str]:
+        statement = rows_statement(query, self._expression)
+        async with self._reading(timeout_s) as borrowed:
+            try:
+                with on_tables():
+                    rows = await borrowed.fetch(statement, *values, limit)
+            except (TableMisfit, asyncpg.ReadOnlySQLTransactionError) as misfit:
+                detail = f"query {query.name} does not fit the database"
+                raise RequestRefused(RequestCode.QUERY_UNFIT, detail) from misfit
+            except asyncpg.DataError as error:
+                raise RequestRefused(
+                    RequestCode.BAD_VALUE, f"query {query.name}: the database refuses a value"
+                ) from error
+            except asyncpg.QueryCanceledError as error:
+                raise RequestRefused(
+                    RequestCode.QUERY_TIMEOUT, f"query {query.name} did not end within {timeout_s:g} s"
+                ) from error
+        return [row["row"] for row in rows]
+
+    @asynccontextmanager
+    async def _reading(self, timeout_s: float) -> AsyncIterator[Connection]:
+        """Lend a connection in a read-only transaction, whose plans are made for the values."""
+        async with connection(self._pool) as borrowed, borrowed.transaction(readonly=True):
+            await borrowed.execute(
+                f"set local statement_timeout = {max(1, round(timeout_s * 1000)):d}; "
+                "set local plan_cache_mode = force_custom_plan"
+            )
+            yield borrowed
+
+
+def _difference(query: Query, attributes: Sequence[asyncpg.Attribute]) -> str | None:
+    """Return how the columns of a query differ from what it declares; names and order count."""
+    columns = [(attribute.name, attribute.type.name) for attribute in attributes]
+    names = [name for name, _ in columns]
+    if names != list(query.returns):
+        return f"it returns {', '.join(names)}, and declares {', '.join(query.returns)}"
+    for name, of_database in columns:
+        if of_database not in SQL_TYPES[query.returns[name]]:
+            return f"its column {name} is {of_database}, declared is {query.returns[name].__name__}"
+    return None
