@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -10,7 +10,7 @@ from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
-from tidemill.queries.parameters import ParameterFault, parameter_value
+from tidemill.queries.parameters import parameter_value
 from tidemill.queries.ports import DeclaredQueryStore
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -131,8 +131,8 @@ def _arguments(query: Query, values: Mapping[str, Any]) -> list[Any]:
     for name, kind in query.parameters.items():
         try:
             arguments.append(parameter_value(kind, values[name]))
-        except ParameterFault as error:
-            faults.append(_fault(name, str(error), RequestCode.BAD_VALUE))
+        except RequestRefused as error:
+            faults.append(_fault(name, error.detail, RequestCode.BAD_VALUE))
     if faults:
         raise RequestRefused(RequestCode.BAD_VALUE, _listed(query, faults), *faults)
     return arguments
@@ -143,5 +143,5 @@ def _fault(name: str, detail: str, code: str = "") -> RequestFault:
 
 
 def _listed(query: Query, faults: Sequence[RequestFault]) -> str:
-    of: Callable[[RequestFault], str] = lambda fault: fault.where.removeprefix("/parameters/")  # noqa: E731
-    return f"query {query.name}: " + "; ".join(f"{of(fault)}: {fault.detail}" for fault in faults)
+    named = (f"{fault.where.removeprefix('/parameters/')}: {fault.detail}" for fault in faults)
+    return f"query {query.name}: " + "; ".join(named)

@@ -9,6 +9,9 @@ from decimal import Decimal
 from typing import Any, Final
 from uuid import UUID
 
+from tidemill.domain.errors import RequestRefused
+from tidemill.domain.request_codes import RequestCode
+
 MAX_CHARACTERS: Final = 16_384
 _MAX_YEAR: Final = 9998
 """The driver takes the last moment of the year after it for infinity."""
@@ -24,19 +27,15 @@ _DATE: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", re.ASCII)
 _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 
-class ParameterFault(Exception):
-    """A value is not of its parameter's type; the text says what is expected."""
-
-
 def parameter_value(kind: type, value: object) -> Any:
-    """Return a value as the driver binds it. `kind`: one of `domain.query.SQL_TYPES`. Raises `ParameterFault`."""
+    """Return a value as the driver binds it. `kind`: one of `domain.query.SQL_TYPES`. Raises `RequestRefused`."""
     if isinstance(value, str) and len(value) > MAX_CHARACTERS:
-        raise ParameterFault(f"is longer than {MAX_CHARACTERS} characters")
+        raise RequestRefused(RequestCode.BAD_VALUE, f"is longer than {MAX_CHARACTERS} characters")
     read, expected = _READERS[kind]
     try:
         return read(value)
     except (ValueError, OverflowError, TypeError):
-        raise ParameterFault(f"is not {expected}") from None
+        raise RequestRefused(RequestCode.BAD_VALUE, f"is not {expected}") from None
 
 
 def _matched(pattern: re.Pattern[str], value: object) -> str:

@@ -17,7 +17,7 @@ from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
 from tidemill.queries.declared import DeclaredQueries
-from tidemill.queries.parameters import ParameterFault, parameter_value
+from tidemill.queries.parameters import parameter_value
 from tidemill.security.principals import Grant, Principal, PrincipalKind, Verb
 
 STOCK = Query(
@@ -194,5 +194,5 @@ def test_a_value_is_read_by_its_type(kind: type, value: object, expected: object
     ],
 )
 def test_a_value_of_another_type_is_refused(kind: type, value: object) -> None:
-    with pytest.raises(ParameterFault):
+    with pytest.raises(RequestRefused):
         parameter_value(kind, value)
