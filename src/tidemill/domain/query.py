@@ -59,7 +59,7 @@ class Query:
         if not _NAME.fullmatch(self.name):
             raise ContractError(f"query {self.name!r}: its name must be lower-case words joined by hyphens")
         if not self.reads or not self.returns:
-            raise ContractError(f"query {self.name}: say what it reads, and which columns it returns")
+            raise ContractError(f"query {self.name}: it declares no columns, or no collections that it reads")
         bad = [name for name, kind in self.parameters.items() if kind not in SQL_TYPES or kind is dict]
         bad += [name for name, kind in self.returns.items() if kind not in SQL_TYPES]
         if bad:
