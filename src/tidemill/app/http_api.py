@@ -26,12 +26,14 @@ from tidemill.http.application import ApiRoutes, api
 from tidemill.http.gateway import Gateway, observe_metrics
 from tidemill.http.peers import accepts_peer
 from tidemill.http.refusal_notes import RefusalNotes
+from tidemill.http.routes.queries import QueryRoutes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes
 from tidemill.http.routes.writes import WriteRoutes
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.complete_reads import CompleteReads
+from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.encodings import encoding_of
 from tidemill.queries.reader import CollectionReader
 from tidemill.queries.seen_waiter import SeenWaiter
@@ -46,6 +48,7 @@ from tidemill.storage.admin.service import ServiceDatabase
 from tidemill.storage.database.table_sql import column_type
 from tidemill.storage.database.work_pool import PoolServer, WorkPool, WorkPools
 from tidemill.storage.queries.archived import ArchivedSpanDatabase
+from tidemill.storage.queries.declared import DeclaredQueryDatabase
 from tidemill.storage.queries.rows import CollectionDatabase
 from tidemill.storage.queries.seen import SeenDatabase
 from tidemill.storage.security.journal import JOURNAL_TIMEOUTS, JournalDatabase
@@ -93,9 +96,12 @@ async def open_api(
     shared.push_async_callback(authenticator.close)
     health = HealthReader(server=ServiceDatabase(write), pools=parts.pools, clock=parts.clock)
     shared.push_async_callback(health.close)
+    queries = parts.queries()
+    await queries.queries.check()
     routes = ApiRoutes(
         reads=parts.reads(),
         writes=parts.writes(submissions),
+        queries=queries,
         service=parts.service(health),
         ready=lambda: (journal.ok, {}),
     )
@@ -120,6 +126,13 @@ class _Parts:
         self.named = named
         self.clock = SystemClock()
         self.collections = Collections(named.values(), column_type)
+        projections = deployment.catalog.projections().items()
+        self._waiter = SeenWaiter(
+            SeenDatabase(pools["write"]),
+            {name: part.stream.aggregate for name, (part, _) in projections},
+            self.clock,
+        )
+        self._archived = ArchivedSpans(ArchivedSpanDatabase(pools["read"]))
         self._plans = PlanSamples(every=settings.plan_every)
         self.recorder = QueryRecorder(self.clock, plans=self._plans, slow_ms=settings.slow_query_ms)
         key = settings.cursor_key
@@ -137,14 +150,24 @@ class _Parts:
 
     def reads(self) -> ReadRoutes:
         """Return the operations that read."""
-        write = self.pools["write"]
-        projections = {
-            name: part.stream.aggregate for name, (part, _) in self.deployment.catalog.projections().items()
-        }
         return ReadRoutes(
             collections=self.collections,
-            reads=CompleteReads(self.reader, ArchivedSpans(ArchivedSpanDatabase(self.pools["read"]))),
-            waiter=SeenWaiter(SeenDatabase(write), projections, self.clock),
+            reads=CompleteReads(self.reader, self._archived),
+            waiter=self._waiter,
+            recorder=self.recorder,
+            timeout_s=self.deployment.settings.http.timeout_s,
+        )
+
+    def queries(self) -> QueryRoutes:
+        """Return the operations for declared queries, whose pool leaves nothing of what their SQL may set."""
+        catalog = self.deployment.catalog
+        tables = {name: collection.table for name, collection in self.named.items()}
+        store = DeclaredQueryDatabase(self.pools["count"])
+        return QueryRoutes(
+            collections=self.collections,
+            queries=DeclaredQueries(catalog.queries(), tables, store),
+            waiter=self._waiter,
+            archived=self._archived,
             recorder=self.recorder,
             timeout_s=self.deployment.settings.http.timeout_s,
         )

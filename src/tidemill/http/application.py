@@ -10,6 +10,7 @@ from tidemill.http.routes.probes import (
     page_operation,
     probe_operations,
 )
+from tidemill.http.routes.queries import QueryRoutes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes, later_operations
 from tidemill.http.routes.writes import WriteRoutes
@@ -22,6 +23,7 @@ class ApiRoutes:
 
     reads: ReadRoutes
     writes: WriteRoutes
+    queries: QueryRoutes
     service: ServiceRoutes
     ready: Readiness
 
@@ -32,6 +34,7 @@ def api(routes: ApiRoutes, version: str) -> RouteTable:
         *routes.service.operations(),
         *routes.reads.operations(),
         *routes.writes.operations(),
+        *routes.queries.operations(),
         *later_operations(),
         *probe_operations(routes.ready),
     ]

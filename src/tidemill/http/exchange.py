@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cached_property
 from typing import Any, Final
 
-from tidemill.domain.errors import RequestRefused
+from tidemill.domain.errors import RequestRefused, TidemillError
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.answer import Header
 from tidemill.http.json_body import bad_body, json_of, object_of
@@ -25,7 +25,7 @@ _SINGLE: Final = frozenset({"authorization", "content-type", "idempotency-key", 
 """Headers that change what a request means: two are refused, since readers differ in which one counts."""
 
 
-class ClientLeft(Exception):
+class ClientLeft(TidemillError):
     """The client closed the connection: nobody reads an answer."""
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.request_codes import RequestCode
+from tidemill.http.exchange import Exchange
 from tidemill.http.routing import Parameter
 
 COLLECTION: Final = Parameter("collection", "path", "The name of a collection, such as `market-data`.")
@@ -67,6 +69,15 @@ WRITE_CODES: Final = (
     RequestCode.JOURNAL_AWAY,
 )
 """What any write may be refused with, beside the codes of its command."""
+
+
+def demand_own_service(exchange: Exchange, service_name: str) -> None:
+    """Return if a body names its sender, or nobody. Raises `RequestRefused` (`SERVICE_MISMATCH`)."""
+    own = exchange.caller.name
+    if service_name not in {"", own}:
+        fault = RequestFault("pointer", "/service_name", f"must be {own}, or be left out")
+        raise RequestRefused(RequestCode.SERVICE_MISMATCH, f"requests of {own} have its name", fault)
+
 
 DOCUMENT: Final[dict[str, Any]] = {"type": "object", "additionalProperties": True}
 """A document: its fields are those of the collection's schema."""

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import quote
 
 from tidemill.admin.service.query_records import QueryOperation as Work
@@ -170,18 +170,12 @@ class WriteRoutes:
             collection=collection.collection,
             verb=verb,
             key=key,
-            body=None if verb is DocumentVerb.DELETE else await self._body(exchange, verb),
+            body=None
+            if verb is DocumentVerb.DELETE
+            else await exchange.object(patch=verb is DocumentVerb.PATCH),
             precondition=precondition(exchange.header("if-match")),
         )
         return await self._write(collection, request, exchange)
-
-    async def _body(self, exchange: Exchange, verb: DocumentVerb) -> dict[str, Any]:
-        try:
-            return await exchange.object(patch=verb is DocumentVerb.PATCH)
-        except RequestRefused as refused:
-            if verb is DocumentVerb.PATCH and refused.request_code is RequestCode.MEDIA_TYPE:
-                raise WrongPatch(refused.detail) from None
-            raise
 
     async def _write(
         self, collection: VisibleCollection, request: DocumentRequest, exchange: Exchange
@@ -245,12 +239,7 @@ class WriteRoutes:
 
     async def _command(self, exchange: Exchange) -> Answer:
         request = await model_of(CommandRequest, exchange)
-        principal = exchange.caller
-        if request.service_name not in {"", principal.name}:
-            fault = RequestFault("pointer", "/service_name", f"must be {principal.name}, or be left out")
-            raise RequestRefused(
-                RequestCode.SERVICE_MISMATCH, f"commands of {principal.name} have its name", fault
-            )
+        shapes.demand_own_service(exchange, request.service_name)
         if request.transaction_id is not None:
             raise RequestRefused(RequestCode.NOT_YET, "transactions are not taken yet")
         caller = self._caller(exchange, request.command_id, request.correlation_id)
@@ -316,14 +305,6 @@ class WriteRoutes:
             rows=0 if result is None else result.affected_rows,
             failed=result is None or (result.outcome is not None and not result.applied),
         )
-
-
-class WrongPatch(RequestRefused):
-    """A patch of another kind than a merge patch (RFC 7396)."""
-
-    def __init__(self, detail: str) -> None:
-        """Say what is taken."""
-        super().__init__(RequestCode.MEDIA_TYPE, detail)
 
 
 def _line(collection: VisibleCollection, line: bytes) -> DocumentRequest | RequestRefused:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from datetime import date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
-from uuid import UUID
 
 import asyncpg
 
@@ -20,6 +17,7 @@ from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.database.table_sql import quoted, table_name
+from tidemill.storage.queries.json_sql import json_scalar
 
 CHECK_TIMEOUT_S: Final = 5.0
 
@@ -30,15 +28,8 @@ JsonExpression = Callable[[type, str], str]
 
 
 def json_expression(kind: type, value: str) -> str:
-    """Return how a value is written: int8 and numeric as text, an instant in UTC with six digits."""
-    if kind in (int, Decimal):
-        return f"{value}::text"
-    if kind is datetime:
-        first, form = "timestamptz '0001-01-01 00:00:00+00'", 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'
-        plain = f"to_char({value} at time zone 'UTC', '{form}')"
-        return f"case when {value} >= {first} and isfinite({value}) then {plain} else {value}::text end"
-    assert kind in (str, float, bool, date, UUID, dict)
-    return value
+    """Return how a value is written: as that of a collection's column of this type."""
+    return json_scalar(SQL_TYPES[kind][0], value)
 
 
 def rows_statement(query: Query, expression: JsonExpression = json_expression) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from tidemill.queries.collections import VisibleColumn
-from tidemill.queries.value_types import FieldType
+from tidemill.queries.value_types import FieldType, value_type
 from tidemill.storage.database.table_sql import quoted
 
 _MICROSECONDS: Final = 'YYYY-MM-DD"T"HH24:MI:SS.US'
@@ -32,6 +32,11 @@ def json_value(column: VisibleColumn, value: str, *, native: bool) -> str:
     if column.type.element is not None:
         return _array(column.type.element, value, native=native)
     return _scalar(column.type, value, native=native)
+
+
+def json_scalar(type_name: str, value: str) -> str:
+    """Return the expression of a value of a scalar type, by the type's name in SQL."""
+    return _scalar(value_type(type_name), value, native=False)
 
 
 def _scalar(of: FieldType, value: str, *, native: bool) -> str:
