@@ -20,7 +20,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -30,19 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.arena import Arena, arena
+from benchmarks.http_by_kafka import CONNECTIONS, by_kafka
 from benchmarks.meter import Meter, Reading
 from benchmarks.outside import free_port
-from tidemill.app.connections import SharedResources, open_pool
-from tidemill.app.deployment import Deployment
-from tidemill.app.submissions import SubmissionParts, open_submissions
-from tidemill.catalog.collections import collections_of
-from tidemill.security.principals import Grant, Principal, PrincipalKind, Verb
-from tidemill.settings import Settings
-from tidemill.submissions.requests import Caller
 from tidemill_devkit import stack as devstack
 
 HANGING_S = 180
-CONNECTIONS = 16
 SYMBOLS = 10
 ROWS = 20_000
 LINES = 1_000
@@ -318,7 +310,7 @@ async def _main(options: argparse.Namespace) -> None:
             await _floor(backend, options.requests),
             *await _costs(Side(address, http.pid, backend), options.requests),
         ]
-        by_kafka = await _by_kafka(where, options.requests // 5)
+        kafka_times = await by_kafka(where, quote, options.requests // 5)
         times = sorted(await at_once(address, [write(f"A{n}", n) for n in range(LINES)]))
         rate = pgbench(where, 5)
         await connection.close()
@@ -326,7 +318,7 @@ async def _main(options: argparse.Namespace) -> None:
     for cost in costs:
         table.add_row(*cost.row())
     console.print(table)
-    cuts = statistics.quantiles(by_kafka, n=100)
+    cuts = statistics.quantiles(kafka_times, n=100)
     console.print(
         f"the same command by Kafka, until its outcome can be read, {CONNECTIONS} at once: p50 "
         f"{cuts[49] * 1000:.1f} ms, p99 {cuts[98] * 1000:.1f} ms"
@@ -336,65 +328,6 @@ async def _main(options: argparse.Namespace) -> None:
         f"{times[len(times) * 99 // 100]:.2f} s, all within {times[-1]:.2f} s"
     )
     console.print(f"pgbench, the point read's statement: {rate or 'not on this machine'} a second")
-
-
-async def _by_kafka(where: Arena, count: int) -> list[float]:
-    """Return how long the same command takes from its producer to its reply, without HTTP and journal."""
-    deployment = Deployment.of(Settings.model_validate(_settings(where)))
-    async with SharedResources() as shared:
-        pool = await open_pool(shared, deployment.settings, name="bench", size=4)
-        collections = list(collections_of(deployment.catalog).values())
-        parts = SubmissionParts(
-            deployment=deployment,
-            collections=collections,
-            pool=pool,
-            journal=NoJournal(),
-            intents=NoJournal(),
-            process="bench",
-        )
-        opened = await open_submissions(shared, parts)
-        running_parts = [asyncio.create_task(service.run()) for service in opened.services.values()]
-        caller = Caller(principal=Principal("bench", PrincipalKind.SERVICE, {"*": Grant(frozenset(Verb))}))
-        waiting, times = iter(range(count)), []
-
-        async def work() -> None:
-            for number in waiting:
-                wanted = quote(f"K{number % SYMBOLS}", number)
-                began_s = time.perf_counter()
-                result = await opened.writes.command("RecordMarketData", wanted, caller, 30.0)
-                assert result.applied, result
-                times.append(time.perf_counter() - began_s)
-
-        await opened.writes.command("RecordMarketData", quote("K", 0), caller, 30.0)
-        await asyncio.gather(*(work() for _ in range(CONNECTIONS)))
-        for task in running_parts:
-            task.cancel()
-        await asyncio.wait(running_parts)
-    return times
-
-
-class NoJournal:
-    """Keeps nothing."""
-
-    async def intents(self, entries: Sequence[Any]) -> Sequence[object]:
-        """Return a place for each."""
-        return [None] * len(entries)
-
-    async def outcome(self, reference: object, result: str, *, code: str | None = None) -> None:
-        """Forget it."""
-
-    async def is_intended(self, identity: str, principal: str | None) -> bool:
-        """Know nothing."""
-        return False
-
-
-def _settings(where: Arena) -> dict[str, Any]:
-    return {
-        "contexts": "market_data",
-        "database": {"url": where.database_url},
-        "kafka": {"bootstrap": where.kafka},
-        "topics": {"prefix": where.name},
-    }
 
 
 def main() -> None:

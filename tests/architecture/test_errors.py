@@ -21,6 +21,7 @@ ROOT_ERROR = "TidemillError"
 PRODUCT = [path for path in tree.python_files("src") if path.parts[1] == "tidemill"]
 DRAWN = """
 TidemillError
+├── ClientLeft
 ├── ContractError
 │   ├── Dangerous
 │   └── NotAsExpected
@@ -38,6 +39,8 @@ TidemillError
 ├── RebuildTargetLost
 ├── RepeatedIds
 ├── ReplayFailed
+├── RequestRefused
+│   └── NoSuchVerb
 ├── SecretUnreadable
 ├── TableMisfit
 ├── TooManyFoldPasses
@@ -78,6 +81,7 @@ BESIDE_THE_TREE = {
     "JsonFault": "inside the reader of a request, which lists what is wrong with it",
     "KafkaConnectionError": "the client's own, translated with its others",
     "Malformed": "inside the reader, which says what cannot be read",
+    "NotEmbedded": "inside the reader of a document, which lists what is wrong with it",
     "NotWhole": "inside the reader, which parks or waits",
     "PublisherFenced": "between publisher and relay, which ends or starts another one",
     "PydanticCustomError": "a value that pydantic tells whole, under a name of its own",

@@ -14,7 +14,7 @@ Header = tuple[bytes, bytes]
 
 
 @dataclass(slots=True)
-class Answer:
+class HttpAnswer:
     """Status, body and headers; the length is added when it is sent. `media_type`: None for an empty body."""
 
     status: int
@@ -37,6 +37,6 @@ class Answer:
         await send({"type": "http.response.body", "body": self.body if with_body else b""})
 
 
-def json_answer(content: Any, status: int = 200) -> Answer:
+def json_answer(content: Any, status: int = 200) -> HttpAnswer:
     """Return an answer with plain values as JSON."""
-    return Answer(status, json.dumps(content, ensure_ascii=False, default=str).encode())
+    return HttpAnswer(status, json.dumps(content, ensure_ascii=False, default=str).encode())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from tidemill.http.route_table import RouteTable
 from tidemill.http.routes.probes import (
     Readiness,
     description_operation,
@@ -14,7 +15,6 @@ from tidemill.http.routes.queries import QueryRoutes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes, later_operations
 from tidemill.http.routes.writes import WriteRoutes
-from tidemill.http.routing import RouteTable
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,9 +18,9 @@ from prometheus_client import Counter, Histogram
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http import problems
-from tidemill.http.answer import Answer, Send
+from tidemill.http.answer import HttpAnswer, Send
 from tidemill.http.exchange import ClientLeft, Exchange, Receive
-from tidemill.http.routing import NoSuchVerb, Operation, RouteTable
+from tidemill.http.route_table import NoSuchVerb, Operation, RouteTable
 from tidemill.http.url import demand_short, segments
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -98,7 +98,7 @@ class Gateway:
         self.in_flight = 0
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one request."""
+        """HttpAnswer one request."""
         assert scope["type"] == "http", scope["type"]
         began_s = time.perf_counter()
         exchange = Exchange(scope, receive)
@@ -127,14 +127,14 @@ class Gateway:
             raise RequestRefused(RequestCode.DRAINING, "this process is about to end")
         return operation
 
-    async def _answer(self, operation: Operation, exchange: Exchange) -> Answer:
+    async def _answer(self, operation: Operation, exchange: Exchange) -> HttpAnswer:
         try:
             return await self._handled(operation, exchange)
         except RequestRefused as refused:
             await self._note(operation, exchange, refused)
             raise
 
-    async def _handled(self, operation: Operation, exchange: Exchange) -> Answer:
+    async def _handled(self, operation: Operation, exchange: Exchange) -> HttpAnswer:
         if not self._accepts(exchange):
             raise RequestRefused(
                 RequestCode.UNAUTHENTICATED, "only trusted proxies may connect in plain text"
@@ -174,7 +174,7 @@ class Gateway:
         return principal
 
 
-async def _until_client_leaves(operation: Operation, exchange: Exchange) -> Answer:
+async def _until_client_leaves(operation: Operation, exchange: Exchange) -> HttpAnswer:
     """Return the handler's answer; cancel it when the client leaves, and raise `ClientLeft`.
 
     A timer instead of a task from the start: most answers come before it.
@@ -219,7 +219,7 @@ class _Watch:
             self._task.cancel()
 
 
-def _problem(error: Exception, exchange: Exchange) -> Answer:
+def _problem(error: Exception, exchange: Exchange) -> HttpAnswer:
     instance = exchange.instance
     if isinstance(error, RequestRefused):
         answer = problems.refusal(error, instance=instance)

@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from tidemill.domain.request_codes import RequestCode
-from tidemill.http.routing import Operation, Parameter
+from tidemill.http.route_table import Operation, Parameter
 
 DESCRIPTION: Final = (
     "Ask and tell a Tidemill deployment. A write is a command on Kafka, applied exactly once; a read never is older "

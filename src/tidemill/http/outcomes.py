@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from tidemill.domain.request_codes import RequestCode, Retry
 from tidemill.http import problems
-from tidemill.http.answer import Answer
+from tidemill.http.answer import HttpAnswer
 from tidemill.http.models import CommandResponse
 from tidemill.submissions.requests import SubmissionResult
 
@@ -33,7 +33,7 @@ def response_of(result: SubmissionResult, document: Mapping[str, Any] | None = N
 
 def answer_of(
     result: SubmissionResult, *, instance: str, created: bool = False, matched: bool = False
-) -> Answer:
+) -> HttpAnswer:
     """Return the answer to a write: 201 or 200, 202 while the outcome is not known, or a problem.
 
     `created`: it would have created something. `matched`: it demanded a version.
@@ -41,7 +41,7 @@ def answer_of(
     if result.outcome is None:
         answer = _undecided(result)
     elif result.applied:
-        answer = Answer(201 if created else 200, response_of(result).model_dump_json().encode())
+        answer = HttpAnswer(201 if created else 200, response_of(result).model_dump_json().encode())
     else:
         answer = _refused(result, instance=instance, matched=matched)
     _describe(answer, result)
@@ -53,14 +53,14 @@ def command_url(command_id: str) -> str:
     return f"/api/db/commands/{quote(command_id, safe='')}"
 
 
-def _undecided(result: SubmissionResult) -> Answer:
-    answer = Answer(202, response_of(result).model_dump_json().encode())
+def _undecided(result: SubmissionResult) -> HttpAnswer:
+    answer = HttpAnswer(202, response_of(result).model_dump_json().encode())
     answer.add(b"location", command_url(result.command_id))
     answer.add(b"retry-after", str(RETRY_AFTER_S))
     return answer
 
 
-def _refused(result: SubmissionResult, *, instance: str, matched: bool) -> Answer:
+def _refused(result: SubmissionResult, *, instance: str, matched: bool) -> HttpAnswer:
     code = result.code or str(result.outcome).upper()
     status, retry = problems.rejection_status(code)
     if code == "VERSION_CONFLICT" and matched:
@@ -77,7 +77,7 @@ def _refused(result: SubmissionResult, *, instance: str, matched: bool) -> Answe
     )
 
 
-def _describe(answer: Answer, result: SubmissionResult) -> None:
+def _describe(answer: HttpAnswer, result: SubmissionResult) -> None:
     answer.add(b"cache-control", "no-store")
     if result.outcome is not None:
         answer.add(b"tidemill-outcome", str(result.outcome))

@@ -10,7 +10,7 @@ from uuid import uuid4
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
 from tidemill.domain.rejections import PARKED, REJECTED, ParkingCode, RejectionCode
 from tidemill.domain.request_codes import RequestCode, Retry
-from tidemill.http.answer import Answer
+from tidemill.http.answer import HttpAnswer
 
 MEDIA_TYPE: Final = b"application/problem+json"
 
@@ -45,7 +45,7 @@ def advice_of(code: str) -> str:
     return {**REJECTED, **PARKED}.get(code, "read `detail`, correct the command, send it with a new key")
 
 
-def refusal(error: RequestRefused, *, instance: str) -> Answer:
+def refusal(error: RequestRefused, *, instance: str) -> HttpAnswer:
     """Return the answer to a refused request."""
     code = error.request_code
     return problem(
@@ -60,14 +60,14 @@ def refusal(error: RequestRefused, *, instance: str) -> Answer:
     )
 
 
-def unavailable(error: Unavailable, *, instance: str) -> Answer:
+def unavailable(error: Unavailable, *, instance: str) -> HttpAnswer:
     """Return the answer while a server is unavailable; it says which, not where."""
     code = RequestCode.DATABASE_AWAY if error.server == "database" else RequestCode.BUS_AWAY
     detail = f"{error.server} is not available"
     return problem(code.status, str(code), detail, retry=code.retry, instance=instance, advice=code.advice)
 
 
-def internal(*, instance: str) -> tuple[str, Answer]:
+def internal(*, instance: str) -> tuple[str, HttpAnswer]:
     """Return an id for the log, and the answer that names it."""
     fault_id = uuid4().hex
     code = RequestCode.INTERNAL
@@ -88,7 +88,7 @@ def problem(  # noqa: PLR0913  the members of the document
     retry_after_s: float | None = None,
     advice: str = "",
     more: Mapping[str, Any] | None = None,
-) -> Answer:
+) -> HttpAnswer:
     """Return a problem document. `more`: members beside the usual ones."""
     content = {
         "type": f"urn:tidemill:problem:{code.lower().replace('_', '-')}",
@@ -110,7 +110,7 @@ def problem(  # noqa: PLR0913  the members of the document
         headers.append((b"retry-after", str(seconds).encode()))
     if status == 401:
         headers.append((b"www-authenticate", b"Bearer"))
-    return Answer(
+    return HttpAnswer(
         status, json.dumps(content, ensure_ascii=False).encode(), headers=headers, media_type=MEDIA_TYPE
     )
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.exchange import Exchange
-from tidemill.http.routing import Operation
+from tidemill.http.route_table import Operation
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.rate_limits import RateLimiter
 from tidemill.security.journal import (

@@ -11,9 +11,9 @@ class CredentialFault(StrEnum):
     MISSING = "missing"
     MALFORMED = "malformed"
     """Neither a token nor a JWT, or a token with a wrong checksum, as a typing error gives."""
-    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105  it is the name of a reason
-    TOKEN_EXPIRED = "token_expired"  # noqa: S105
-    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    UNKNOWN_TOKEN = "unknown_token"  # noqa: S105  the name of a fault, no token  it is the name of a reason
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105  the name of a fault, no token
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105  the name of a fault, no token
     PRINCIPAL_REVOKED = "principal_revoked"
     NO_JWT_EXPECTED = "no_jwt_expected"
     """A JWT, although no key set is configured."""

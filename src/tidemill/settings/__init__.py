@@ -29,7 +29,6 @@ from tidemill.settings.groups import (
     CommandSettings,
     DatabaseSettings,
     HealthSettings,
-    JwtSettings,
     KafkaSettings,
     LakeSettings,
     LogSettings,
@@ -40,6 +39,7 @@ from tidemill.settings.groups import (
     TopicSettings,
 )
 from tidemill.settings.http import HttpSettings
+from tidemill.settings.jwt import JwtSettings
 from tidemill.settings.variables import PREFIX, SECRETS_DIR, Variable, explain, misspelt, table, variables_of
 
 __all__ = [

@@ -33,7 +33,7 @@ from tidemill.submissions.ports import (
     ReplyInbox,
 )
 from tidemill.submissions.requests import LaneToken, Submission, SubmissionResult
-from tidemill.submissions.waits import Answer, OutcomeWaits, Wait
+from tidemill.submissions.waits import KnownOutcome, OutcomeWaits, PendingOutcome
 
 _log = logger(__name__)
 
@@ -215,7 +215,7 @@ class Submitter:
         self._close_entry(one, answer)
         return _result(one, answer)
 
-    async def _produced(self, one: _Placed, wait: Wait, *, waits: bool) -> RequestRefused | None:
+    async def _produced(self, one: _Placed, wait: PendingOutcome, *, waits: bool) -> RequestRefused | None:
         """Send a record until it is acknowledged, or its outcome is known without that."""
         sending = asyncio.create_task(self._parts.sender.send(self._record(one, wait)))
         either: list[asyncio.Future[Any]] = [sending, wait.answer] if waits else [sending]
@@ -234,7 +234,7 @@ class Submitter:
             wait.settle(None)
         return None
 
-    def _record(self, one: _Placed, wait: Wait) -> CommandRecord:
+    def _record(self, one: _Placed, wait: PendingOutcome) -> CommandRecord:
         headers: list[tuple[str, bytes]] = []
         if (address := self._parts.replies.address) is not None:
             headers = [
@@ -247,12 +247,12 @@ class Submitter:
         topic = one.submission.target.stream.topics.commands
         return CommandRecord(topic, one.partition, one.key, one.payload.value, headers)
 
-    def _close_entry(self, one: _Placed, answer: Answer | None) -> None:
+    def _close_entry(self, one: _Placed, answer: KnownOutcome | None) -> None:
         """Tell the journal of an outcome; an entry without one stays open until it is compared with the log."""
         if answer is not None:
             self._keep(asyncio.create_task(self._closed(one, answer)))
 
-    async def _closed(self, one: _Placed, answer: Answer) -> None:
+    async def _closed(self, one: _Placed, answer: KnownOutcome) -> None:
         try:
             await self._parts.journal.outcome(one.journalled, answer.outcome, code=answer.code)
         except TransientError as error:
@@ -285,7 +285,7 @@ def _intent(one: _Placed) -> Intent:
     )
 
 
-def _result(one: _Placed, answer: Answer | None) -> SubmissionResult:
+def _result(one: _Placed, answer: KnownOutcome | None) -> SubmissionResult:
     submission = one.submission
     if answer is None:
         return SubmissionResult(command_id=submission.command_id, key=submission.key)

@@ -32,7 +32,7 @@ _IDLE_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class KnownOutcome:
     """What became of a record: the outcome, and where the lane was then."""
 
     outcome: Outcome
@@ -46,7 +46,7 @@ class Answer:
 
 
 @dataclass(eq=False, slots=True)
-class Wait:
+class PendingOutcome:
     """A record whose outcome is awaited. `offset`: once it is acknowledged. `answer` is None at the end of the wait."""
 
     identity: str
@@ -57,7 +57,7 @@ class Wait:
     ends_s: float
     looks: list[float]
     offset: int | None = None
-    answer: asyncio.Future[Answer | None] = field(
+    answer: asyncio.Future[KnownOutcome | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
 
@@ -66,7 +66,7 @@ class Wait:
         """Return when it is looked up next."""
         return min(self.looks[0], self.ends_s) if self.looks else self.ends_s
 
-    def settle(self, answer: Answer | None) -> None:
+    def settle(self, answer: KnownOutcome | None) -> None:
         """End the wait, unless it has ended."""
         if not self.answer.done():
             self.answer.set_result(answer)
@@ -80,7 +80,7 @@ class OutcomeWaits:
         self._log = log
         self._clock = clock
         self._look_up_s = look_up_s
-        self._waits: dict[bytes, Wait] = {}
+        self._waits: dict[bytes, PendingOutcome] = {}
         self._process = os.urandom(8)
         self._numbers = count()
         self._news = asyncio.Event()
@@ -90,10 +90,10 @@ class OutcomeWaits:
         """Return how many wait."""
         return len(self._waits)
 
-    def begin(self, identity: str, digest: int, lane: tuple[str, int], wait_s: float) -> Wait:
+    def begin(self, identity: str, digest: int, lane: tuple[str, int], wait_s: float) -> PendingOutcome:
         """Begin a wait, before its record is sent. `lane`: aggregate and partition."""
         now = self._clock.monotonic_s()
-        wait = Wait(
+        wait = PendingOutcome(
             identity=identity,
             digest=digest,
             aggregate=lane[0],
@@ -171,12 +171,12 @@ class OutcomeWaits:
         except (TransientError, TimeoutError):
             return {}
 
-    def _forget(self, wait: Wait) -> None:
+    def _forget(self, wait: PendingOutcome) -> None:
         self._waits.pop(wait.correlation, None)
         SUBMISSIONS_WAITING.set(len(self._waits))
 
 
-def answer_of(entry: LoggedOutcome, wait: Wait) -> Answer:
+def answer_of(entry: LoggedOutcome, wait: PendingOutcome) -> KnownOutcome:
     """Return what an entry of the log says of a record: it is its own, that of an equal one, or of another command."""
     place = entry.aggregate, entry.partition, entry.record_offset
     if wait.offset is not None and place == (wait.aggregate, wait.partition, wait.offset):
@@ -190,7 +190,7 @@ def answer_of(entry: LoggedOutcome, wait: Wait) -> Answer:
     return _answer(entry, outcome=Outcome.DUPLICATE, original=entry.outcome)
 
 
-def _answer(entry: LoggedOutcome, **other: Any) -> Answer:
+def _answer(entry: LoggedOutcome, **other: Any) -> KnownOutcome:
     fields: dict[str, Any] = {
         "outcome": entry.outcome,
         "code": entry.code,
@@ -200,12 +200,12 @@ def _answer(entry: LoggedOutcome, **other: Any) -> Answer:
         "position": entry.position,
         "seconds": entry.seconds,
     }
-    return Answer(**{**fields, **other})
+    return KnownOutcome(**{**fields, **other})
 
 
-def _of_reply(fields: Mapping[str, Any]) -> Answer:
+def _of_reply(fields: Mapping[str, Any]) -> KnownOutcome:
     original = fields["original"]
-    return Answer(
+    return KnownOutcome(
         outcome=Outcome(fields["outcome"]),
         original=None if original is None else Outcome(original),
         code=fields["code"],

@@ -12,10 +12,10 @@ from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http import gateway as module
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import MAX_BODY_BYTES, Exchange
 from tidemill.http.gateway import Gateway
-from tidemill.http.routing import Operation, RouteTable
+from tidemill.http.route_table import Operation, RouteTable
 
 
 class Handlers:
@@ -26,26 +26,26 @@ class Handlers:
         self.ended: list[str] = []
         self.go_on = asyncio.Event()
 
-    async def echo(self, exchange: Exchange) -> Answer:
+    async def echo(self, exchange: Exchange) -> HttpAnswer:
         return json_answer({"raw": exchange.raw["id"].decode(), "pairs": exchange.pairs})
 
-    async def take(self, exchange: Exchange) -> Answer:
+    async def take(self, exchange: Exchange) -> HttpAnswer:
         return json_answer(await exchange.object(), 201)
 
-    async def refuse(self, exchange: Exchange) -> Answer:
+    async def refuse(self, exchange: Exchange) -> HttpAnswer:
         raise RequestRefused(
             RequestCode.NO_SUCH_FIELD,
             "there is no field x",
             RequestFault("parameter", "x", "no such field", "NO_SUCH_FIELD"),
         )
 
-    async def lack(self, exchange: Exchange) -> Answer:
+    async def lack(self, exchange: Exchange) -> HttpAnswer:
         raise Unavailable("database", "10.0.0.7 refused: secret")
 
-    async def crash(self, exchange: Exchange) -> Answer:
+    async def crash(self, exchange: Exchange) -> HttpAnswer:
         raise ZeroDivisionError("secret")
 
-    async def wait(self, exchange: Exchange) -> Answer:
+    async def wait(self, exchange: Exchange) -> HttpAnswer:
         self.entered.set()
         try:
             await self.go_on.wait()

@@ -6,12 +6,12 @@ from pydantic import BaseModel
 
 from tests.support.asgi_client import Client, OneToken
 from tidemill.domain.request_codes import RequestCode
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.gateway import Gateway
 from tidemill.http.openapi import document
+from tidemill.http.route_table import Operation, Parameter, RouteTable
 from tidemill.http.routes.probes import description_operation, probe_operations
-from tidemill.http.routing import Operation, Parameter, RouteTable
 
 
 class Shown(BaseModel):
@@ -20,7 +20,7 @@ class Shown(BaseModel):
     name: str
 
 
-async def _nothing(_: Exchange) -> Answer:
+async def _nothing(_: Exchange) -> HttpAnswer:
     return json_answer({})
 
 

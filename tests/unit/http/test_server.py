@@ -13,11 +13,11 @@ import pytest
 from tests.support.asgi_client import OneToken
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import UsageError
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.api_protocol import MAX_HEAD_BYTES, ApiProtocol
 from tidemill.http.exchange import Exchange
 from tidemill.http.gateway import Gateway
-from tidemill.http.routing import Operation, RouteTable
+from tidemill.http.route_table import Operation, RouteTable
 from tidemill.http.server import HttpService, Listening
 
 
@@ -26,13 +26,13 @@ class Slow:
         self.entered = asyncio.Event()
         self.go_on = asyncio.Event()
 
-    async def handler(self, _: Exchange) -> Answer:
+    async def handler(self, _: Exchange) -> HttpAnswer:
         self.entered.set()
         await self.go_on.wait()
         return json_answer({"done": True})
 
 
-async def _quick(_: Exchange) -> Answer:
+async def _quick(_: Exchange) -> HttpAnswer:
     return json_answer({"ok": True})
 
 

@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.openapi import document
 from tidemill.http.pages import docs_page
-from tidemill.http.routing import Operation
+from tidemill.http.route_table import Operation
 
 Readiness = Callable[[], tuple[bool, Mapping[str, Any]]]
 """Returns whether requests are answered now, and what is missing."""
@@ -19,10 +19,10 @@ Readiness = Callable[[], tuple[bool, Mapping[str, Any]]]
 def probe_operations(ready: Readiness) -> list[Operation]:
     """Return `/livez` and `/readyz`, for load balancers."""
 
-    async def lives(_: Exchange) -> Answer:
+    async def lives(_: Exchange) -> HttpAnswer:
         return json_answer({"status": "alive"})
 
-    async def is_ready(_: Exchange) -> Answer:
+    async def is_ready(_: Exchange) -> HttpAnswer:
         ok, _missing = ready()
         return json_answer({"status": "ready" if ok else "not ready"}, 200 if ok else 503)
 
@@ -59,8 +59,8 @@ def page_operation() -> Operation:
     media_type = page.headers["Content-Type"].encode()
     headers = [(n.lower().encode(), v.encode()) for n, v in page.headers.items() if n != "Content-Type"]
 
-    async def docs(_: Exchange) -> Answer:
-        return Answer(200, page.body, headers=list(headers), media_type=media_type)
+    async def docs(_: Exchange) -> HttpAnswer:
+        return HttpAnswer(200, page.body, headers=list(headers), media_type=media_type)
 
     return Operation(
         method="GET",
@@ -78,8 +78,8 @@ def description_operation(operations: Iterable[Operation], version: str) -> Oper
     """Return `/openapi.json`, which describes the operations."""
     body = json.dumps(document(operations, version), ensure_ascii=False).encode()
 
-    async def openapi(_: Exchange) -> Answer:
-        return Answer(200, body)
+    async def openapi(_: Exchange) -> HttpAnswer:
+        return HttpAnswer(200, body)
 
     return Operation(
         method="GET",

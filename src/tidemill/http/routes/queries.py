@@ -13,13 +13,13 @@ from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.query import SQL_TYPES, Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.accept import demand_json
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.model_body import model_of
 from tidemill.http.models import QueryRequest, QueryResponse
 from tidemill.http.preferences import READ_WAIT_S
+from tidemill.http.route_table import Operation, Parameter
 from tidemill.http.routes import shapes
-from tidemill.http.routing import Operation, Parameter
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.declared import DEFAULT_LIMIT, DeclaredQueries, QueryRows
@@ -76,10 +76,10 @@ class QueryRoutes:
             ),
         ]
 
-    async def _list(self, exchange: Exchange) -> Answer:
+    async def _list(self, exchange: Exchange) -> HttpAnswer:
         return json_answer({"queries": [_shown(query) for query in self.queries.visible(exchange.caller)]})
 
-    async def _run(self, exchange: Exchange) -> Answer:
+    async def _run(self, exchange: Exchange) -> HttpAnswer:
         demand_json(exchange.header("accept"))
         request, limit = await model_of(QueryRequest, exchange), _limit(exchange)
         shapes.demand_own_service(exchange, request.service_name)
@@ -94,7 +94,7 @@ class QueryRoutes:
         finally:
             seconds = time.perf_counter() - began_s
             self._note(exchange, request.query, seconds, rows, code)
-        return Answer(200, _response(answer, incomplete, seconds))
+        return HttpAnswer(200, _response(answer, incomplete, seconds))
 
     async def _rows(
         self, exchange: Exchange, request: QueryRequest, limit: int

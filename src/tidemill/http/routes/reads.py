@@ -16,12 +16,12 @@ from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.accept import demand_json
 from tidemill.http.access import readable
-from tidemill.http.answer import Answer, json_answer
+from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.models import QueryResponse
 from tidemill.http.preferences import READ_WAIT_S, none_match
+from tidemill.http.route_table import Operation, Parameter
 from tidemill.http.routes import shapes
-from tidemill.http.routing import Operation, Parameter
 from tidemill.queries.archived import PartialAnswer
 from tidemill.queries.collections import Collections, VisibleCollection, no_document, parse_key
 from tidemill.queries.complete_reads import CompleteReads
@@ -121,7 +121,7 @@ class ReadRoutes:
         )  # RFC 10008; OpenAPI 3.1 has no name for the method
         return [by_post, by_query]
 
-    async def _document(self, exchange: Exchange) -> Answer:
+    async def _document(self, exchange: Exchange) -> HttpAnswer:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
         key = parse_key(collection, exchange.raw["id"])
         fields = fields_request(collection, exchange.pairs)
@@ -135,15 +135,15 @@ class ReadRoutes:
             raise no_document()
         tag = _tag(collection, document)
         if tag is not None and none_match(exchange.header("if-none-match")) & {tag, "*"}:
-            answer = Answer(304, media_type=None)
+            answer = HttpAnswer(304, media_type=None)
         else:
-            answer = Answer(200, document.body)
+            answer = HttpAnswer(200, document.body)
         if tag is not None:
             answer.add(b"etag", f'"{tag}"')
             answer.add(b"tidemill-version", str(document.version))
         return read.finished(answer)
 
-    async def _page(self, exchange: Exchange) -> Answer:
+    async def _page(self, exchange: Exchange) -> HttpAnswer:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
         request = replace(page_request(collection, exchange.pairs), numbers_native=native)
         answer, page = await self._paged(exchange, collection, request)
@@ -151,7 +151,7 @@ class ReadRoutes:
             answer.add(b"link", f'<{_next_url(exchange, page.next)}>; rel="next"')
         return answer
 
-    async def _query(self, exchange: Exchange) -> Answer:
+    async def _query(self, exchange: Exchange) -> HttpAnswer:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
         _demand_no_parameters(exchange)
         request = replace(body_request(collection, await exchange.json()), numbers_native=native)
@@ -160,16 +160,16 @@ class ReadRoutes:
 
     async def _paged(
         self, exchange: Exchange, collection: VisibleCollection, request: PageRequest
-    ) -> tuple[Answer, PageAnswer]:
+    ) -> tuple[HttpAnswer, PageAnswer]:
         read = await _Read.begin(self, exchange, collection)
         with read.timed(_page_pattern(collection, request)) as run:
             page, partial = await self.reads.page(
                 collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
             )
             run.rows = page.row_count
-        return read.finished(Answer(200, _query_response(page, partial, read.seconds))), page
+        return read.finished(HttpAnswer(200, _query_response(page, partial, read.seconds))), page
 
-    async def _count(self, exchange: Exchange) -> Answer:
+    async def _count(self, exchange: Exchange) -> HttpAnswer:
         collection = readable(self.collections, exchange)
         demand_json(exchange.header("accept"))
         request = count_request(collection, exchange.pairs)
@@ -240,7 +240,7 @@ class _Read:
         """Return what is read."""
         return self._collection.name
 
-    def finished(self, answer: Answer) -> Answer:
+    def finished(self, answer: HttpAnswer) -> HttpAnswer:
         """Return the answer with the headers of a read."""
         answer.add(b"cache-control", "private, no-cache")
         answer.add(b"vary", _VARY)

@@ -15,7 +15,7 @@ from tidemill.admin.service.performance import ConnectionOverview, PerformanceRe
 from tidemill.admin.service.statistics import ServiceStats, StatisticsReader
 from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.request_codes import RequestCode
-from tidemill.http.answer import Answer
+from tidemill.http.answer import HttpAnswer
 from tidemill.http.exchange import Exchange
 from tidemill.http.models import (
     ConnectionReport,
@@ -23,8 +23,8 @@ from tidemill.http.models import (
     MigrationRequest,
     PerformanceStats,
 )
+from tidemill.http.route_table import Handler, Operation, Parameter
 from tidemill.http.routes import shapes
-from tidemill.http.routing import Handler, Operation, Parameter
 from tidemill.security.principals import Principal
 
 _OPERATOR: Final = (RequestCode.FORBIDDEN,)
@@ -110,23 +110,23 @@ class ServiceRoutes:
             ),
         ]
 
-    async def _schemas(self, exchange: Exchange) -> Answer:
+    async def _schemas(self, exchange: Exchange) -> HttpAnswer:
         _demand_none(exchange)
         return _versioned(await self.schemas.every(exchange.caller), exchange)
 
-    async def _schema(self, exchange: Exchange) -> Answer:
+    async def _schema(self, exchange: Exchange) -> HttpAnswer:
         _demand_none(exchange)
         name = exchange.segment("collection")
         return _versioned(await self.schemas.one(exchange.caller, name), exchange)
 
-    async def _migrations(self, exchange: Exchange) -> Answer:
+    async def _migrations(self, exchange: Exchange) -> HttpAnswer:
         given = _parameters(exchange, "_after", "_limit")
         page = await self.migrations.page(
             exchange.caller, after=given.get("_after"), limit=_limit(given.get("_limit", "100"))
         )
         return _of_model(page)
 
-    async def _health(self, exchange: Exchange) -> Answer:
+    async def _health(self, exchange: Exchange) -> HttpAnswer:
         _demand_none(exchange)
         health = await self.health.read()
         answer = _of_model(health)
@@ -162,7 +162,7 @@ def later_operations() -> list[Operation]:
 def _later(
     method: str, path: str, name: str, summary: str, *parameters: Parameter, body: Any = None
 ) -> Operation:
-    async def refuse(_: Exchange) -> Answer:
+    async def refuse(_: Exchange) -> HttpAnswer:
         raise RequestRefused(RequestCode.NOT_YET, f"{name} comes with a later version")
 
     return Operation(
@@ -205,23 +205,23 @@ def _get(  # noqa: PLR0913  the parts of an operation
 
 
 def _of(look: Look) -> Handler:
-    async def handler(exchange: Exchange) -> Answer:
+    async def handler(exchange: Exchange) -> HttpAnswer:
         _demand_none(exchange)
         return _of_model(await look(exchange.caller))
 
     return handler
 
 
-def _of_model(model: BaseModel) -> Answer:
-    answer = Answer(200, model.model_dump_json().encode())
+def _of_model(model: BaseModel) -> HttpAnswer:
+    answer = HttpAnswer(200, model.model_dump_json().encode())
     answer.add(b"cache-control", "private, no-cache")
     return answer
 
 
-def _versioned(shown: Versioned[Any], exchange: Exchange) -> Answer:
+def _versioned(shown: Versioned[Any], exchange: Exchange) -> HttpAnswer:
     tags = (exchange.header("if-none-match") or "").replace("W/", "")
     if tags == "*" or shown.etag in [tag.strip() for tag in tags.split(",")]:
-        answer = Answer(304, media_type=None)
+        answer = HttpAnswer(304, media_type=None)
     else:
         answer = _of_model(shown.answer)
     answer.add(b"etag", shown.etag)

@@ -7,7 +7,7 @@ from typing import Any, Final
 from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.exchange import Exchange
-from tidemill.http.routing import Parameter
+from tidemill.http.route_table import Parameter
 
 COLLECTION: Final = Parameter("collection", "path", "The name of a collection, such as `market-data`.")
 ID: Final = Parameter("id", "path", "The key of a document; values of a composite one are joined by a comma.")

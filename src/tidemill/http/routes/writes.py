@@ -16,15 +16,15 @@ from tidemill.domain.collection import CollectionKind
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.access import known
-from tidemill.http.answer import Answer
+from tidemill.http.answer import HttpAnswer
 from tidemill.http.exchange import Exchange
 from tidemill.http.json_body import object_of
 from tidemill.http.model_body import model_of
 from tidemill.http.models import CommandRequest, CommandResponse
 from tidemill.http.outcomes import answer_of, response_of
 from tidemill.http.preferences import WRITE_WAIT_S
+from tidemill.http.route_table import NoSuchVerb, Operation, Parameter
 from tidemill.http.routes import shapes
-from tidemill.http.routing import NoSuchVerb, Operation, Parameter
 from tidemill.queries.collections import Collections, VisibleCollection, parse_key
 from tidemill.queries.reader import CollectionReader
 from tidemill.security.principals import Verb
@@ -45,7 +45,7 @@ _WORK: Final = {
     DocumentVerb.DELETE: Work.DELETE,
 }
 
-Written = Callable[[Caller], Awaitable[Answer]]
+Written = Callable[[Caller], Awaitable[HttpAnswer]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +151,7 @@ class WriteRoutes:
 
     # --- documents -----------------------------------------------------------------------------------------------
 
-    async def _create(self, exchange: Exchange) -> Answer:
+    async def _create(self, exchange: Exchange) -> HttpAnswer:
         collection = known(self.collections, exchange)
         self._demand_verb(collection, exchange, DocumentVerb.CREATE)
         media_type = exchange.demand_type("application/json", NDJSON)
@@ -162,7 +162,7 @@ class WriteRoutes:
         )
         return await self._write(collection, request, exchange)
 
-    async def _change(self, exchange: Exchange) -> Answer:
+    async def _change(self, exchange: Exchange) -> HttpAnswer:
         collection, verb = known(self.collections, exchange), _METHODS[exchange.method]
         self._demand_verb(collection, exchange, verb)
         (key,) = parse_key(collection, exchange.raw["id"])
@@ -179,7 +179,7 @@ class WriteRoutes:
 
     async def _write(
         self, collection: VisibleCollection, request: DocumentRequest, exchange: Exchange
-    ) -> Answer:
+    ) -> HttpAnswer:
         body_id = (request.body or {}).get("command_id")
         caller = self._caller(exchange, body_id)
         began_s = time.perf_counter()
@@ -198,7 +198,7 @@ class WriteRoutes:
         return _applied_preferences(answer, exchange, result)
 
     async def _represent(
-        self, answer: Answer, collection: VisibleCollection, result: SubmissionResult, exchange: Exchange
+        self, answer: HttpAnswer, collection: VisibleCollection, result: SubmissionResult, exchange: Exchange
     ) -> None:
         """Put the document into the answer, if the client asks for it and may read it."""
         is_state = collection.collection.kind is CollectionKind.STATE
@@ -225,7 +225,7 @@ class WriteRoutes:
         changes = tuple(method for method, other in _METHODS.items() if possible[other] is not None)
         raise NoSuchVerb(exchange.method, ("GET", "HEAD", *changes))
 
-    async def _lines(self, collection: VisibleCollection, exchange: Exchange) -> Answer:
+    async def _lines(self, collection: VisibleCollection, exchange: Exchange) -> HttpAnswer:
         requests = [_line(collection, line) for line in (await exchange.body()).splitlines()]
         caller, began_s = self._caller(exchange, None), time.perf_counter()
         answers = await self.writes.lines(requests, caller, _wait_s(exchange))
@@ -233,11 +233,11 @@ class WriteRoutes:
         for result in results:
             self._note(collection.name, Work.INSERT, exchange, began_s, result)
         body = b"".join(_line_answer(answer) for answer in answers)
-        return Answer(200, body, media_type=NDJSON.encode())
+        return HttpAnswer(200, body, media_type=NDJSON.encode())
 
     # --- commands ------------------------------------------------------------------------------------------------
 
-    async def _command(self, exchange: Exchange) -> Answer:
+    async def _command(self, exchange: Exchange) -> HttpAnswer:
         request = await model_of(CommandRequest, exchange)
         shapes.demand_own_service(exchange, request.service_name)
         if request.transaction_id is not None:
@@ -252,14 +252,14 @@ class WriteRoutes:
         self._note(request.command, Work.UPDATE, exchange, began_s, result)
         return _applied_preferences(answer_of(result, instance=exchange.instance), exchange, result)
 
-    async def _outcome(self, exchange: Exchange) -> Answer:
+    async def _outcome(self, exchange: Exchange) -> HttpAnswer:
         service = dict(exchange.pairs).get("service")
         result = await self.status.outcome_of(
             exchange.segment("command_id"), exchange.caller, service=service
         )
         if result.outcome is None:
             return answer_of(result, instance=exchange.instance)
-        answer = Answer(200, response_of(result).model_dump_json().encode())
+        answer = HttpAnswer(200, response_of(result).model_dump_json().encode())
         if result.token is not None and result.token.sequence > 0:
             answer.add(b"tidemill-seen", str(result.token))
         answer.add(b"cache-control", "no-store")
@@ -336,7 +336,7 @@ def _wait_s(exchange: Exchange) -> float:
     return WRITE_WAIT_S if exchange.prefer.wait_s is None else exchange.prefer.wait_s
 
 
-def _applied_preferences(answer: Answer, exchange: Exchange, result: SubmissionResult) -> Answer:
+def _applied_preferences(answer: HttpAnswer, exchange: Exchange, result: SubmissionResult) -> HttpAnswer:
     if exchange.prefer.respond_async and result.outcome is None:
         answer.add(b"preference-applied", "respond-async")
     elif exchange.prefer.wait_s is not None:

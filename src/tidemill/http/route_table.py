@@ -8,10 +8,10 @@ from typing import Any, Final
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
-from tidemill.http.answer import Answer
+from tidemill.http.answer import HttpAnswer
 from tidemill.http.exchange import Exchange
 
-Handler = Callable[[Exchange], Awaitable[Answer]]
+Handler = Callable[[Exchange], Awaitable[HttpAnswer]]
 
 METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 
