@@ -23,7 +23,7 @@ LOOPS: dict[str, str] = {
     "src/tidemill/app/processes/base.py: _assembled": _RETRY,
     "src/tidemill/archiver/archiver.py: _carried": _BESIDE,
     "src/tidemill/commands/lane_lifecycle.py: _begin_as_compared": _BESIDE,
-    "src/tidemill/outbox/lanes.py: _polling": "the pause depends on what was found, and grows while that is nothing",
+    "src/tidemill/outbox/backlog_poll.py: _ask": "the pause depends on what was found, and grows while that is nothing",
     "src/tidemill/outbox/send_loop.py: with_retries": _RETRY,
     "src/tidemill/runtime/periodic.py: run": "it is the loop of all services that look now and then",
     "src/tidemill/runtime/service.py: _let_in": "waits for a gate to open, or a stop",

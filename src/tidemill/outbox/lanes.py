@@ -16,10 +16,11 @@ from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, lane_spans
+from tidemill.outbox.backlog_poll import BacklogPoll
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
-from tidemill.runtime.pauses import every, stopped_within
+from tidemill.runtime.pauses import every
 from tidemill.runtime.retry import Backoff
 from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
@@ -61,6 +62,10 @@ class RelaySettings:
     stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
 
+    def backlog_poll(self, reader: OutboxReader) -> BacklogPoll:
+        """Return a poll for rows that were not announced; the streams of a process share one."""
+        return BacklogPoll(reader, first_s=self.poll_first_s, longest_s=self.poll_longest_s)
+
     def shared_by(self, streams: int) -> RelaySettings:
         """Return the settings of each of so many streams of a process, which share the memory."""
         return replace(
@@ -78,8 +83,11 @@ class LaneRelays:
         outcomes: OutcomeCodec,
         records: RecordFormat,
         settings: RelaySettings | None = None,
+        backlog: BacklogPoll | None = None,
     ) -> None:
+        """`backlog`: the poll that the streams of a process share; None: one of its own."""
         self._settings = settings or RelaySettings()
+        self._backlog = backlog or self._settings.backlog_poll(reader)
         self._reader = reader
         self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
@@ -127,7 +135,7 @@ class LaneRelays:
     async def run(self) -> None:
         """Do the housekeeping until `stop`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._polling())
+            group.create_task(self._backlog.follow(self, self._stopping))
             for seconds, work in (
                 (self._settings.mark_every_s, partial(self._tolerantly, "hints", self._mark)),
                 (self._settings.halts_every_s, partial(self._tolerantly, "halts", self._lift_halts)),
@@ -199,24 +207,28 @@ class LaneRelays:
             if not self._relays:
                 self._show_backlog([], {})
 
-    async def _polling(self) -> None:
-        """Look for rows that were not announced; often while there are some, else once a second."""
-        pause_s = self._settings.poll_first_s
-        while not await stopped_within(self._stopping, pause_s):
-            found = await self._tolerantly("backlog", self._poll)
-            pause_s = (
-                self._settings.poll_first_s if found else min(self._settings.poll_longest_s, 2 * pause_s)
-            )
+    async def question(self) -> Mapping[int, int] | None:
+        """See `PolledLanes`: of every lane with a known backlog, how far it is published."""
+        return await self._tolerantly("backlog", self._known_positions)
 
-    async def _poll(self) -> bool:
-        relays = [relay for relay in self._relays.values() if relay.state in _COUNTED]
-        published = {relay.lane_id: (await self._published(relay)).position for relay in relays}
-        newest = await self._reader.pending(published) if relays else {}
-        self._show_backlog(relays, {lane_id: newest[lane_id] - published[lane_id] for lane_id in newest})
-        missed = [relay for relay in relays if relay.waiting and relay.lane_id in newest]
+    def answer(self, asked: Mapping[int, int], newest: Mapping[int, int]) -> bool:
+        """See `PolledLanes`: wake the relays of lanes that have more, and do not know it."""
+        relays = [self._relays[lane_id] for lane_id in asked if lane_id in self._relays]
+        behind = {lane_id: newest[lane_id] - asked[lane_id] for lane_id in asked if lane_id in newest}
+        self._show_backlog(relays, behind)
+        self._put_off.discard("backlog")
+        missed = [relay for relay in relays if relay.waiting and relay.lane_id in behind]
         for relay in missed:
             relay.wake()
         return bool(missed)
+
+    def put_off(self, error: TransientError) -> None:
+        """See `PolledLanes`."""
+        self._note_put_off("backlog", error)
+
+    async def _known_positions(self) -> dict[int, int]:
+        relays = [relay for relay in self._relays.values() if relay.state in _COUNTED]
+        return {relay.lane_id: (await self._published(relay)).position for relay in relays}
 
     async def _published(self, relay: LaneRelay) -> Published:
         """Return how far a lane is published; of one that was halted before it was compared, the stored hint."""
@@ -285,9 +297,13 @@ class LaneRelays:
         try:
             result = await work()
         except TransientError as error:
-            if not self._put_off:
-                _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
-            self._put_off.add(what)
+            self._note_put_off(what, error)
             return None
-        self._put_off.discard(what)
+        if what != "backlog":  # of which this was a part: `answer` tells that it is known
+            self._put_off.discard(what)
         return result
+
+    def _note_put_off(self, what: str, error: TransientError) -> None:
+        if not self._put_off:
+            _log.info(Log.RELAY_WAITS, put_off=what, reason=str(error))
+        self._put_off.add(what)

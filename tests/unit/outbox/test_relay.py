@@ -195,7 +195,7 @@ async def test_a_database_that_is_away_is_waited_for(world: World) -> None:
     world.outbox.away = True
     world.outbox.store(scribe.applied(30).batch())
     world.relays.wake([LANE.id])
-    await world.relays._tolerantly("backlog", world.relays._poll)
+    await world.relays._backlog.look()
     world.outbox.away = False
     await world.published(30)
     world.check(scribe)

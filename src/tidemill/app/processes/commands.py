@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cached_property, partial
 from typing import Final
 
 from tidemill.admin.lag import LagWatch
@@ -41,6 +41,7 @@ from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
 from tidemill.domain.stream import Stream
 from tidemill.http.health import Probe
+from tidemill.outbox.backlog_poll import BacklogPoll
 from tidemill.outbox.cleaner import OutboxCleaner
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.runtime import open_files
@@ -86,6 +87,11 @@ class Shared:
     isolation: IsolationGate = field(default_factory=IsolationGate)
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
+
+    @cached_property
+    def backlog(self) -> BacklogPoll:
+        """Return the look for rows of the outbox that were not announced, of any stream."""
+        return RelaySettings().backlog_poll(OutboxDatabase(self.relay_pool))
 
     @property
     def row_keys(self) -> RowKeys | None:
@@ -191,7 +197,7 @@ async def stream_job(
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
         outbox = OutboxDatabase(common.relay_pool)
-        relays = LaneRelays(outbox, publishers, outcomes, KafkaRecordFormat(), means)
+        relays = LaneRelays(outbox, publishers, outcomes, KafkaRecordFormat(), means, common.backlog)
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
