@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 from tidemill.commands.crashes import crashed
@@ -197,16 +198,15 @@ class Fold:
         self._plan = plan
         self._encode = encode
         self._answers = answers
-        self._rows = [dict(answers.get(RowOf(number), {})) for number in range(len(plan.states))]
+        numbers = range(len(plan.states))
+        self._rows = [dict(answers.get(RowOf(number), {})) for number in numbers]
+        self._data_keys = [answers.get(DataKeyOf(number), {}) for number in numbers]
         self._holders = [
             [dict(answers.get(HolderOf(number, index), {})) for index in range(len(state.unique))]
             for number, state in enumerate(plan.states)
         ]
+        self._held = [self._values_of(number) for number in numbers]
         self.result = FoldResult()
-        for number, rows in enumerate(self._rows):
-            for key, row in rows.items():
-                if row is not None:
-                    self._take_all(number, key, row)
 
     def decide(self, decide: DecideCommand) -> None:
         """Decide one command and, if it is accepted, evolve its row."""
@@ -226,14 +226,14 @@ class Fold:
             return decision
         if not decision.events:
             return []
-        state, after = self._plan.states[number], before
+        evolve, after = self._plan.states[number].after, before
         for event in decision.events:
-            after = state.after(after, event, at)
+            after = evolve(after, event, at)
         # of a pass that waits for answers nothing is used, and encoding is the dearest part of it
         events = [] if self.result.unknown else self._encode(decision, decide)
         if isinstance(events, Rejected):
             return events
-        moves = self._moves(number, before, after)
+        moves = self._moves(number, key, after)
         if conflict := self._conflict(number, key, before, after) or self._contest(number, key, moves):
             return conflict
         if spec.into is None and not decision.rows:
@@ -276,10 +276,12 @@ class Fold:
         self, sealer: EventSealer, number: int, key: str, decision: Accepted
     ) -> Accepted | Rejected:
         """Encrypt the secrets of events before anything is made of them; the rows before hold what was encrypted."""
-        if not any(sealer.filled(number, event) for event in decision.events):
+        if not any(map(partial(sealer.filled, number), decision.events)):
             return decision
-        data_key = self._ask(DataKeyOf(number), key, suits=None)
-        if self.result.unknown:  # this one or another is a look-up away: nothing of this pass counts
+        data_key = self._data_keys[number].get(key)
+        if data_key is None:
+            self.result.unknown[DataKeyOf(number)].add(key)
+        if data_key is None or self.result.unknown:  # a look-up is missing: nothing of this pass counts
             return decision
         return sealer.seal(number, key, data_key, decision, self._rows[number].get(key))
 
@@ -332,10 +334,10 @@ class Fold:
             return suits
         return known[value]
 
-    def _moves(self, number: int, before: Row, after: Row) -> list[Move]:
+    def _moves(self, number: int, key: str, after: Row) -> list[Move]:
         moves = []
         for index, unique in enumerate(self._plan.states[number].unique):
-            old, new = None if before is None else unique.of(before), unique.of(after)
+            old, new = self._held[number][index].get(key), unique.of(after)
             if old != new:
                 moves.append(Move(index, old, new))
         return moves
@@ -360,16 +362,21 @@ class Fold:
         self.result.states[RowKey(number, key)] = after
         for index, old, new in moves:
             holders = self._holders[number][index]
+            self._held[number][index][key] = new
             if old is not None and holders.get(old) == key:
                 holders[old] = None
             if new is not None:
                 holders[new] = key
 
-    def _take_all(self, number: int, key: str, row: Row) -> None:
-        for index, unique in enumerate(self._plan.states[number].unique):
-            value = unique.of(row)
-            if value is not None:
-                self._holders[number][index][value] = key
+    def _values_of(self, number: int) -> list[dict[str, Value | None]]:
+        """Return key -> the value that its row has, of each unique value, and note who holds it."""
+        present = [(key, row) for key, row in self._rows[number].items() if row is not None]
+        held: list[dict[str, Value | None]] = []
+        for unique, holders in zip(self._plan.states[number].unique, self._holders[number], strict=True):
+            values = {key: unique.of(row) for key, row in present}
+            holders.update((value, key) for key, value in values.items() if value is not None)
+            held.append(values)
+        return held
 
 
 def taken(unique: Unique, value: Value) -> str:

@@ -27,12 +27,16 @@ def foreseen_by(plan: FoldPlan, states: Mapping[type, int]) -> Foreseen:
 def ask_foreseen(
     foreseen: Foreseen, commands: Sequence[DecideCommand], asked: Mapping[Question, set[Any]]
 ) -> None:
-    """Add the values of these commands to what is asked."""
+    """Add the values of these commands to what is asked; of a question that none brings there is an empty set."""
+    adding = {
+        model: [(asked[question].add, value_of) for question, value_of in questions]
+        for model, questions in foreseen.items()
+    }
     for command in commands:
-        for question, value_of in foreseen[command.spec.model]:
+        for add, value_of in adding[command.spec.model]:
             value = value_of(command.command)
             if value is not None:
-                asked[question].add(value)
+                add(value)
 
 
 def _questions(plan: FoldPlan, model: type[Any], number: int) -> Iterator[tuple[Question, ValueOf]]:

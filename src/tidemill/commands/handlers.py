@@ -177,13 +177,7 @@ class DecideHandler:
         """
         commands = self._commands(arrivals, locked)
         answers: dict[Question, dict[Any, Any]] = {}
-        keys: dict[Question, set[Any]] = defaultdict(set)
-        for each in commands:
-            keys[RowOf(each.state)].add(each.key)
-            if self._plan.sealer is not None and self._plan.sealer.filled(each.state, each.command):
-                keys[DataKeyOf(each.state)].add(each.key)
-        ask_foreseen(self._foreseen, commands, keys)
-        await self._answer(work, keys, answers)
+        await self._answer(work, self._questions(commands), answers)
         folded = await self._fold(work, answers, commands)
         for number, state in enumerate(self._plan.states):
             after = {key: row for (own, key), row in folded.states.items() if own == number}
@@ -217,6 +211,19 @@ class DecideHandler:
         used = {key: asked[key] for key in after if key in asked}
         if used and self._row_keys is not None:
             await self._row_keys.store(work, self._plan.states[number], used)
+
+    def _questions(self, commands: Sequence[DecideCommand]) -> dict[Question, set[Any]]:
+        """Return what the commands ask by themselves."""
+        asked: dict[Question, set[Any]] = defaultdict(set)
+        numbers = range(len(self._plan.states))
+        rows, data_keys = ([asked[kind(number)] for number in numbers] for kind in (RowOf, DataKeyOf))
+        sealer = self._plan.sealer
+        for number, key, _, command, *_ in commands:
+            rows[number].add(key)
+            if sealer is not None and sealer.filled(number, command):
+                data_keys[number].add(key)
+        ask_foreseen(self._foreseen, commands, asked)
+        return {question: values for question, values in asked.items() if values}
 
     def _commands(self, arrivals: Sequence[IncomingCommand], locked: Locked) -> list[DecideCommand]:
         at = {lane_id: locked.at(lane_id) for lane_id in locked.progress}
@@ -281,12 +288,9 @@ class DecideHandler:
                 return await late_among(work, self._plan.facts[model].table, values)
 
     def _encode(self, decision: Accepted, command: DecideCommand) -> list[EncodedEvent] | Rejected:
-        encode = self._codec.encode_event
-        encoded = [
-            EncodedEvent(self._names[type(event)], encode(event, command.decoded))
-            for event in decision.events
-        ]
-        largest = max(len(event.payload) for event in encoded)
+        encode, names, decoded = self._codec.encode_event, self._names, command.decoded
+        encoded = [EncodedEvent(names[type(event)], encode(event, decoded)) for event in decision.events]
+        largest = max([len(event.payload) for event in encoded])
         return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else encoded
 
 

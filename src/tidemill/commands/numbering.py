@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Final
 
 from tidemill.commands.decide_fold import AppliedRows, EncodedEvent, HandlerResult
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
@@ -18,13 +19,14 @@ from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Anchor, Claim, InboundRecord, Progress
-from tidemill.domain.messages import Outcome
+from tidemill.domain.messages import CommandBase, Outcome
 from tidemill.domain.rejections import RejectionCode
 
 _MAX_DETAIL_CHARACTERS = 1000
 _MAX_TRACE_CHARACTERS = 128
 
 # The letters, looked up once: a look-up through the enum takes longer than making the row.
+_made: Final = tuple.__new__  # a named tuple without the call of its own `__new__`, which counts the values
 _APPLIED, _REJECTED, _DUPLICATE, _PARKED = (outcome.letter for outcome in Outcome)
 
 
@@ -126,6 +128,8 @@ class LaneNumbering:
     ) -> OutboxRow:
         command_id = arrival.command_id
         assert command_id is not None
+        if len(events) == 1 and arrival.command is not None:
+            return self._applied_once(arrival, arrival.command, command_id, events[0], rows)
         self._log(arrival, _APPLIED, command_id, events=len(events), rows=rows)
         if not events:
             return self._send(arrival, _APPLIED, command_id, rows=rows)
@@ -133,6 +137,32 @@ class LaneNumbering:
         for item, event in enumerate(events[1:], start=1):
             self._send(arrival, None, command_id, event=event, item=item)
         return first
+
+    def _applied_once(
+        self,
+        arrival: IncomingCommand,
+        command: CommandBase,
+        command_id: str,
+        event: EncodedEvent,
+        rows: int | None,
+    ) -> OutboxRow:
+        """Do what `_log` and `_send` do, for what happens to nearly every record: it is applied with one event."""
+        self._counts[_APPLIED] += 1
+        self._sequence += 1
+        self._chain = chain(self._chain, event_id(command_id, 1))
+        record, key, service = arrival.record, arrival.record.key, command.service_name
+        lane, gen, position, sequence, at = self._lane, self._gen, self._position, self._sequence, self._at
+        kind = None if arrival.decoded is None else arrival.decoded.name
+        logged = (lane, gen, position, command_id, arrival.digest, _APPLIED, 1, sequence, at, kind, service)
+        self._rows.log.append(_made(LogRow, (*logged, None, None, None, rows)))
+        key = key if key is None or len(key) <= MAX_KEY_BYTES else None
+        trace = trace_of(record) if record.headers else None
+        head = (lane, gen, position, 0, _APPLIED, None, None, None, command_id, service)
+        told = (command.correlation_id, sequence, at, self._seconds, record.offset, key)
+        tail = (event.type, event.payload, self._chain, trace, client_id(arrival, command_id), rows)
+        row = _made(OutboxRow, head + told + tail)
+        self._rows.outbox.append(row)
+        return row
 
     def _refused(
         self, arrival: IncomingCommand, code: str, message: str, *, repeats: str | None = None

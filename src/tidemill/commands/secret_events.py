@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tidemill.commands.ports import UnitOfWork
+from tidemill.domain.carried_fields import changed_message
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import MasterKeyMissing
 from tidemill.domain.messages import EventBase
@@ -65,7 +65,10 @@ class EventSealer:
 
     def filled(self, state: int, message: Any) -> bool:
         """Tell whether a command or event of a state, by its number, holds a secret value."""
-        return any(getattr(message, name, None) is not None for name in self._fields[state])
+        for name in self._fields[state]:  # noqa: SIM110  a generator takes three times as long
+            if getattr(message, name, None) is not None:
+                return True
+        return False
 
     def seal(
         self, state: int, key: str, data_key: DataKey, decision: Accepted, row: Any
@@ -75,10 +78,10 @@ class EventSealer:
         Rejected is a value that was encrypted before, elsewhere or for another row.
         """
         try:
-            events = tuple(self._sealed(state, key, data_key, event, row) for event in decision.events)
+            events = tuple([self._sealed(state, key, data_key, event, row) for event in decision.events])
         except SealedElsewhere as foreign:
             return Rejected(RejectionCode.INVALID, f"{foreign.field}: {NOT_THE_STORED}")
-        return replace(decision, events=events)
+        return Accepted(events, decision.rows)
 
     def _sealed(self, state: int, key: str, data_key: DataKey, event: EventBase, row: Any) -> EventBase:
         values = {}
@@ -86,7 +89,7 @@ class EventSealer:
             if (text := getattr(event, name, None)) is not None:
                 place = Place(self._names[state], key, name)
                 values[name] = sealed(secret, data_key, place, text, getattr(row, name, None))
-        return event.model_copy(update=values) if values else event
+        return changed_message(event, values) if values else event
 
 
 def sealer_of(stream: Stream, row_keys: RowKeys | None) -> EventSealer | None:

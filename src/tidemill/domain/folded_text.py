@@ -7,6 +7,8 @@ import unicodedata
 
 def folded(text: str) -> str:
     """Return what is equal of texts that differ in case or in how their characters are composed."""
+    if text.isascii():  # most are, and the rules have only this to say of them
+        return text.lower()
     return unicodedata.normalize("NFKC", text).casefold()
 
 

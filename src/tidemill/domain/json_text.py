@@ -16,6 +16,7 @@ MAX_EXPONENT: Final = (
 )
 _MAX_DEPTH: Final = 64
 
+_NESTED: Final = (dict, list)
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 _UNUSUAL: Final = re.compile(r"[^][{}:, \t\n\rtruefalsn0-9.-]|[0-9.]{40}|[0-9]e")
@@ -32,7 +33,7 @@ def is_storable_object(text: str) -> bool:
     Without a backslash every second part between quotation marks is a string as it stands, so that the rest shows how
     many keys there are, how long the numbers may be, and how deep it goes.
     """
-    if "\\" in text or 4 * len(text) > MAX_BYTES or _UNSTORABLE.search(text):
+    if "\\" in text or 4 * len(text) > MAX_BYTES or not _is_storable(text):
         return False
     structure = "".join(text.split('"')[::2])
     if structure.count("{") + structure.count("[") > _MAX_DEPTH or _UNUSUAL.search(structure):
@@ -44,11 +45,17 @@ def is_storable_object(text: str) -> bool:
     return isinstance(data, dict) and _keys(data) == structure.count(":")
 
 
+def _is_storable(text: str) -> bool:
+    return "\x00" not in text if text.isascii() else _UNSTORABLE.search(text) is None
+
+
 def _keys(data: Any) -> int:
     """Return how many keys there are, at every depth."""
-    if isinstance(data, dict):
-        return len(data) + sum(_keys(part) for part in data.values() if isinstance(part, dict | list))
-    return sum(_keys(part) for part in data if isinstance(part, dict | list))
+    count, parts = (len(data), data.values()) if isinstance(data, dict) else (0, data)
+    for part in parts:
+        if part.__class__ in _NESTED:
+            count += _keys(part)
+    return count
 
 
 def json_object(text: str, name: str) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstrai
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from tidemill.domain.carried_fields import left_out_by, unvalidated
 from tidemill.domain.checks import FieldCheck, TimedCheck
 
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
@@ -70,9 +71,15 @@ class EventBase(Message):
     @classmethod
     def of(cls, command: CommandBase) -> Self:
         """Return the event that carries the command's fields of the same names."""
-        names, values = _fields_of(cls)
-        fields = dict(zip(names, values(command), strict=True))
-        return cls.model_validate(fields, from_attributes=True)  # records within are of another class
+        left_out = left_out_by(cls, type(command))
+        if left_out is None:
+            names, values = _fields_of(cls)
+            fields = dict(zip(names, values(command), strict=True))
+            return cls.model_validate(fields, from_attributes=True)  # records within are of another class
+        fields = command.__dict__.copy()
+        for name in left_out:
+            del fields[name]
+        return unvalidated(cls, fields)
 
 
 @lru_cache(maxsize=1_000)

@@ -40,6 +40,9 @@ CREDENTIALS: Final = (
 
 _FORM: Final = re.compile(r"tms1:([1-9][0-9]{0,8}):([A-Za-z0-9_-]{38,})")
 
+_URL_SAFE: Final = bytes.maketrans(b"+/", b"-_")
+"""`base64.urlsafe_b64encode` does the same in twice the time."""
+
 
 @dataclass(frozen=True)
 class Secret:
@@ -84,7 +87,7 @@ class SealedText(NamedTuple):
     @classmethod
     def of(cls, text: str) -> Self | None:
         """Return the parts of a text; None for one that is not in this form, as clear texts are not."""
-        parts = _FORM.fullmatch(text)
+        parts = _FORM.fullmatch(text) if text.startswith("tms1:") else None
         if parts is None:
             return None
         generation, box = parts.groups()
@@ -96,7 +99,8 @@ class SealedText(NamedTuple):
     @property
     def text(self) -> str:
         """Return the form in which it is stored and published."""
-        return f"tms1:{self.generation}:{base64.urlsafe_b64encode(self.box).decode().rstrip('=')}"
+        encoded = binascii.b2a_base64(self.box, newline=False).translate(_URL_SAFE)
+        return f"tms1:{self.generation}:{encoded.rstrip(b'=').decode()}"
 
 
 class SecretReader(Protocol):

@@ -112,7 +112,7 @@ class State:
         """Return the state after an event of the time `at`, with what the engine fills."""
         version = 0 if before is None else before.version
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
-        begins = before is None or (self.in_force(evolved) and not self.in_force(before))
+        begins = before is None or (not self.in_force(before) and self.in_force(evolved))
         created_at = at if begins else before.created_at
         return changed_row(evolved, {"version": version + 1, "created_at": created_at, "updated_at": at})
 

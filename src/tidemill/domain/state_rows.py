@@ -5,7 +5,7 @@ A batch makes three rows per command: as loaded, as evolved, as stamped.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import lru_cache
 from typing import Any
@@ -32,12 +32,27 @@ def make_row(model: Any, values: Mapping[str, Any]) -> Any:
     return row
 
 
+def row_maker(model: Any, names: Sequence[str]) -> Callable[[Iterable[Any]], Any]:
+    """Return what makes rows of values in the order of `names`, of which further ones are ignored."""
+    if _plain_fields(model) != frozenset(names):
+        return lambda values: model(**dict(zip(names, values, strict=False)))
+
+    def made(values: Iterable[Any]) -> Any:
+        row = object.__new__(model)
+        row.__dict__.update(zip(names, values, strict=False))
+        return row
+
+    return made
+
+
 def changed_row(row: Any, values: Mapping[str, Any]) -> Any:
     """Return `dataclasses.replace(row, **values)`. Raises `TypeError` as that does."""
     model: Any = type(row)
     names = _plain_fields(model)
-    if names is None or (after := {**row.__dict__, **values}).keys() != names:
+    if names is None or not values.keys() <= names:
         return replace(row, **values)
     changed = object.__new__(model)
-    changed.__dict__.update(after)
-    return changed
+    held = changed.__dict__
+    held.update(row.__dict__)
+    held.update(values)
+    return changed if len(held) == len(names) else replace(row, **values)  # more: what a property computed

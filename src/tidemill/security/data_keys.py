@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from typing import Final, NamedTuple, Self
 
 from cryptography.exceptions import InvalidTag
@@ -32,8 +33,7 @@ class SecretKeyRow(NamedTuple):
     master: str
 
 
-@dataclass(frozen=True)
-class Place:
+class Place(NamedTuple):
     """Where an encrypted value belongs. `field`: its name; of a member of a JSON object with the path to it."""
 
     collection: str
@@ -50,10 +50,21 @@ class Place:
 
     def bound(self, purpose: str, generation: int) -> bytes:
         """Return the bytes that a box of this place is bound to."""
-        texts = ", ".join(map(_quoted, (purpose, self.collection, self.key, self.field)))
-        return (
-            f"[{texts}, {generation}]".encode()
-        )  # as `json.dumps` writes it, which takes five times as long
+        before, after = _before_key(purpose, self.collection), _after_key(self.field, generation)
+        return f"{before}{_quoted(self.key)}{after}".encode()
+
+
+# A place is bound as `json.dumps` writes the list of its parts. Of many rows only the keys differ.
+
+
+@lru_cache(maxsize=100)
+def _before_key(purpose: str, collection: str) -> str:
+    return f"[{_quoted(purpose)}, {_quoted(collection)}, "
+
+
+@lru_cache(maxsize=1_000)
+def _after_key(field: str, generation: int) -> str:
+    return f", {_quoted(field)}, {generation}]"
 
 
 @dataclass(frozen=True)
@@ -71,27 +82,31 @@ class DataKey:
 
     def seal(self, text: str, place: Place) -> str:
         """Return the encrypted form of a text, as it is stored; it differs each time."""
-        return SealedText(self.generation, box(self.secret, text.encode(), self._bound(place))).text
+        return SealedText(self.generation, box(self._cipher, text.encode(), self._bound(place))).text
 
     def open(self, sealed: SealedText, place: Place) -> str:
         """Return the clear text. Raises `SecretUnreadable` if it was not sealed by this key for this place."""
         try:
-            return unbox(self.secret, sealed.box, self._bound(place)).decode()
+            return unbox(self._cipher, sealed.box, self._bound(place)).decode()
         except InvalidTag:
             raise SecretUnreadable(
                 str(place), "the ciphertext is not the one that was written here"
             ) from None
 
+    @cached_property
+    def _cipher(self) -> AESGCM:
+        return AESGCM(self.secret)
+
     def _bound(self, place: Place) -> bytes:
         return place.bound("value", self.generation)
 
 
-def box(secret: bytes, clear: bytes, bound: bytes) -> bytes:
+def box(cipher: AESGCM, clear: bytes, bound: bytes) -> bytes:
     """Encrypt `clear`, bound to other bytes."""
     nonce = os.urandom(_NONCE_BYTES)
-    return nonce + AESGCM(secret).encrypt(nonce, clear, bound)
+    return nonce + cipher.encrypt(nonce, clear, bound)
 
 
-def unbox(secret: bytes, sealed: bytes, bound: bytes) -> bytes:
+def unbox(cipher: AESGCM, sealed: bytes, bound: bytes) -> bytes:
     """Return what `box` encrypted. Raises `InvalidTag` for another key, other bytes, or a changed box."""
-    return AESGCM(secret).decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)
+    return cipher.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], bound)

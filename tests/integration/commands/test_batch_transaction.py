@@ -368,3 +368,19 @@ async def test_many_names_that_are_taken_do_not_take_a_pass_each(pool: Pool, pro
     fields = [base(profile_id="p", name=name, expected_version=1) for name in taken]
     done = await profiles.send(*(UpdateConnectorProfile(**each) for each in fields))
     assert codes(done) == ["NAME_TAKEN"] * 60
+
+
+async def test_an_update_of_many_rows_writes_what_changed_of_each(pool: Pool, profiles: Harness) -> None:
+    keys = [f"p{number:03d}" for number in range(150)]
+    await profiles.send(*(register(key, f"name of {key}", profile_data="{}") for key in keys))
+    data = [UpdateConnectorProfile(**base(profile_id=key, profile_data=f'{{"n": "{key}"}}')) for key in keys]
+    again = [UpdateConnectorProfile(**base(profile_id=key, profile_data="{}")) for key in keys[100:]]
+    done = await profiles.send(*data, *again, rename(keys[7], "another"))
+    assert outcomes(done) == {"applied": 201}
+    stored = "select id, name, profile_data ->> 'n', version from public.connector_profiles order by id"
+    expected = [(key, f"name of {key}", key if number < 100 else None) for number, key in enumerate(keys)]
+    expected[7] = (keys[7], "another", keys[7])
+    versions = {7: 3} | dict.fromkeys(range(100, 150), 3)
+    assert await rows(pool, stored) == [
+        (*row, versions.get(number, 2)) for number, row in enumerate(expected)
+    ]

@@ -10,9 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.support.engine.commands import FakeRecord
-from tidemill.commands.numbering import checksum, clean, header
+from tests.support.engine.outbox import BEGAN, claim_of, lane_of
+from tidemill.commands.decide_fold import AppliedRows, EncodedEvent, HandlerResult
+from tidemill.commands.numbering import BatchRows, LaneNumbering, checksum, clean, header
+from tidemill.commands.ports import Decoded
 from tidemill.commands.replies import wanted
+from tidemill.commands.rows import LogRow, OutboxRow
+from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.identity import SERVICES, chain, event_id, identify
+from tidemill.domain.messages import CommandBase
 
 
 def with_headers(*headers: tuple[str, bytes | None]) -> FakeRecord:
@@ -84,3 +90,36 @@ def test_the_chain_depends_on_every_event_and_their_order() -> None:
 
 def test_nobody_who_did_not_ask_gets_a_reply() -> None:
     assert wanted([], re.compile(".*")) == []
+
+
+FIELDS = {"command_id": "the client's own", "service_name": "s", "timestamp": BEGAN, "correlation_id": "c"}
+
+
+def numbering() -> LaneNumbering:
+    claim = claim_of(lane_of())
+    return LaneNumbering(BatchRows(), claim, claim.progress, 3, BEGAN, 0.25)
+
+
+@pytest.mark.parametrize("rows", [None, 3])
+@pytest.mark.parametrize("key", [None, b"k", b"k" * 5000])
+@pytest.mark.parametrize("command_id", [FIELDS["command_id"], str(uuid5(SERVICES, "x"))])
+def test_a_command_with_one_event_has_the_rows_of_the_general_way(
+    rows: int | None, key: bytes | None, command_id: str
+) -> None:
+    record = FakeRecord(0, 5, key, b"v", (("traceparent", b"00-1-2-01"),))
+    decoded = Decoded("a.Command", FIELDS, b"", None)
+    arrival = IncomingCommand(1, record, decoded, CommandBase.model_validate(FIELDS), None, command_id, 7)
+    event = EncodedEvent("a.Event", b"payload")
+    short, general = numbering(), numbering()
+    disposition: HandlerResult = [event] if rows is None else AppliedRows([event], rows)
+    for way in (short, general):
+        way._position += way is general  # what `enter` does
+    row = short.enter(arrival, disposition)
+    general._log(arrival, b"a", command_id, events=1, rows=rows)
+    assert row == general._send(arrival, b"a", command_id, event=event, rows=rows)
+    assert type(row) is OutboxRow
+    for way in (short, general):
+        way._more_rows = None
+        way.close(record)
+    assert short._rows == general._rows
+    assert {type(logged) for logged in short._rows.log} == {LogRow}

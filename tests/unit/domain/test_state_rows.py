@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.domain.state_rows import changed_row, make_row
+from tidemill.domain.state_rows import changed_row, make_row, row_maker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,3 +112,15 @@ def test_what_a_row_computed_is_not_taken_over() -> None:
     row = Remembering(id="a", size=1)
     assert row.shown == "a: 1"
     assert changed_row(row, {"size": 2}).shown == "a: 2"
+
+
+@pytest.mark.parametrize("model", [Plain, Careful])
+def test_rows_are_made_of_values_in_the_order_of_their_names(model: Any) -> None:
+    made = row_maker(model, ("size", "id"))
+    assert made((3, "a", "of a column that is not declared")) == model(id="a", size=3)
+    assert type(made((3, "a"))) is model
+
+
+def test_a_row_without_all_of_its_values_is_refused() -> None:
+    with pytest.raises(TypeError):
+        row_maker(Plain, ("size",))((3,))

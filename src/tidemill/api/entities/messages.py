@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import reduce
-from operator import or_
+from operator import attrgetter, or_
 from types import NoneType, UnionType
 from typing import Annotated, Any, Final, Union, get_args, get_origin
 
@@ -169,10 +169,13 @@ def _something(changes: tuple[str, ...]) -> dict[str, Any]:
     if not changes:
         return {}
 
+    values_of = attrgetter(*changes)  # of one field its value, of several a tuple of them
+    nothing = None if len(changes) == 1 else (None,) * len(changes)
+
     def changes_something(command: Any) -> Any:
-        cleared = getattr(command, "clear", ())
+        cleared = command.clear
         if not cleared:
-            if all(getattr(command, name) is None for name in changes):
+            if values_of(command) == nothing:
                 raise ValueError(f"nothing to change: give {' or '.join(changes)}")
             return command
         if both := [name for name in cleared if getattr(command, name) is not None]:

@@ -163,8 +163,8 @@ def _unique(table: Table, declared: UniqueFields) -> Unique:
     )  # one call for all: it is asked of every row of a batch, several times
 
     def held(row: Any) -> tuple[Any, ...] | None:
-        deleted, *value = values(row)
-        return None if deleted or None in value else tuple(value)
+        value: tuple[Any, ...] = values(row)
+        return None if value[0] or None in value else value[1:]
 
     return Unique(
         columns=names,
@@ -199,9 +199,11 @@ def _evolution(
 ) -> Callable[[Any, Any, datetime], Any]:
     """Return `evolve(row | None, event, at)`."""
     fold, more = options.ignoring_case, options.more.evolve
+    key_of = attrgetter(naming.key)
     created = [name for name in messages.created.model_fields if name in _names(row)]
     fixed = {"service_name", naming.parent}
     updated = [name for name in messages.updated.model_fields if name in _names(row) - fixed]
+    created_values, updated_values = _values_of(created), _values_of(updated)
     start: dict[str, Any] = {"status": options.life.start} if options.life else {}
     start |= dict.fromkeys(options.brought)
     steps = {event: step for step, _, event in messages.steps}
@@ -212,13 +214,12 @@ def _evolution(
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
         if kind is messages.created and (before is None or (hard and before.deleted)):
-            values = start | {name: getattr(event, name) for name in created}
-            return make_row(
-                row, {**blank, "id": getattr(event, naming.key), **values, **_folded(values, fold)}
-            )
+            values = {**start, **dict(zip(created, created_values(event), strict=True))}
+            return make_row(row, {**blank, "id": key_of(event), **values, **_folded(values, fold)})
         if before is not None and kind is messages.updated:
-            values = {name: value for name in updated if (value := getattr(event, name)) is not None}
-            values |= dict.fromkeys(getattr(event, "clear", ()))
+            pairs = zip(updated, updated_values(event), strict=True)
+            values = {name: value for name, value in pairs if value is not None}
+            values |= dict.fromkeys(event.clear)
             return changed_row(before, values | _folded(values, fold))
         if before is not None and kind is messages.deleted:
             return changed_row(before, {"deleted": True, **emptied})
@@ -230,6 +231,12 @@ def _evolution(
         raise TypeError(f"{kind.__name__} cannot happen to {before}")
 
     return evolve
+
+
+def _values_of(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    if len(names) > 1:
+        return attrgetter(*names)
+    return lambda message: tuple(getattr(message, name) for name in names)
 
 
 def _emptied(row: type[Any]) -> dict[str, Any]:

@@ -29,11 +29,12 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
 from tidemill.domain.state import Reference, State, Unique
-from tidemill.domain.state_rows import make_row
+from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
+from tidemill.storage.commands.narrow_updates import names_to_write
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -126,7 +127,9 @@ class BatchTransaction:
             return {}
         if rows[0][table_sql.WIDTH] > len(state.table.columns):
             self._wider.add(state.table.name)
-        return {row[state.key]: make_row(state.model, _declared(row)) for row in rows}
+        names = [column.name for column in state.table.columns]
+        made, key_at = row_maker(state.model, names), names.index(state.key)
+        return {row[key_at]: made(row) for row in rows}
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]
@@ -158,8 +161,9 @@ class BatchTransaction:
 
         An update in place would meet a unique value on its way from one row to another.
         """
-        staying = {key: row for key, row in before.items() if not _moves_a_value(state, row, after[key])}
-        moving = {key: row.version for key, row in before.items() if key not in staying}
+        moved = _moved(state, before, after)
+        staying = {key: row for key, row in before.items() if key not in moved}
+        moving = {key: before[key].version for key in before if key in moved}
         new = [row for key, row in after.items() if key not in staying]
         with on_tables():
             if staying:
@@ -168,11 +172,13 @@ class BatchTransaction:
                 await self._replace(state, moving, new)
 
     async def _update(self, state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
-        rows = [after[key] for key in before]
-        columns = [list(map(attrgetter(column.name), rows)) for column in state.table.columns]
-        versions = [row.version for row in before.values()]
-        updated = await self._borrowed.fetch(table_sql.update_states(state), *columns, versions)
-        if len(updated) != len(rows):
+        old, new = list(before.values()), [after[key] for key in before]
+        names = names_to_write(state, old, new)
+        columns = [list(map(attrgetter(name), new)) for name in names]
+        versions = [row.version for row in old]
+        statement = table_sql.update_states(state, names)
+        updated = await self._borrowed.fetch(statement, *columns, versions)
+        if len(updated) != len(new):
             raise TransientError(f"rows of {state.name} changed under the batch")
 
     async def _replace(self, state: State, old: Mapping[str, int], new: Sequence[Any]) -> None:
@@ -298,20 +304,18 @@ def _progress(row: asyncpg.Record) -> Progress:
     )
 
 
-def _moves_a_value(state: State, before: Any, after: Any) -> bool:
-    return any(unique.of(before) != unique.of(after) for unique in state.unique)
+def _moved(state: State, before: Mapping[str, Any], after: Mapping[str, Any]) -> set[str]:
+    """Return the keys of rows that moved a unique value."""
+    moved: set[str] = set()
+    for unique in state.unique:
+        value_of = unique.of
+        moved.update([key for key, row in before.items() if value_of(row) != value_of(after[key])])
+    return moved
 
 
 def _qualified(table: Any) -> str:
     """Return `schema.table` as the archive's registry writes it."""
     return f"{table.schema or 'public'}.{table.name}"
-
-
-def _declared(row: asyncpg.Record) -> dict[str, Any]:
-    """Return a row's columns without the width of its table."""
-    fields = dict(row)
-    del fields[table_sql.WIDTH]
-    return fields
 
 
 def _logged(row: asyncpg.Record) -> LoggedCommand:

@@ -156,12 +156,14 @@ def _where_in_force(state: State, alias: str) -> str:
 
 
 @lru_cache(maxsize=256)
-def update_states(state: State) -> str:
+def update_states(state: State, names: tuple[str, ...]) -> str:
     """Return the statement that updates rows in place (an array per column) that still have the versions of the last.
 
-    What the rows hold in columns that are not declared stays.
+    `names`: the columns, with that of the key. What the rows hold in others, such as those not declared, stays.
     """
-    key, columns = state.table.columns[state.key], _columns(state.table)
+    key = state.table.columns[state.key]
+    columns = [column for column in _columns(state.table) if column.name in names]
+    columns.sort(key=lambda column: names.index(column.name))
     values = ", ".join(
         f"{quoted(column.name)} = n.{quoted(column.name)}" for column in columns if column is not key
     )

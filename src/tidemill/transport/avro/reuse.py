@@ -7,16 +7,17 @@ differs in anything else is written anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 from tidemill.catalog.avro import NULL, Array, AvroType, Field, Map, Primitive, Record, Union
 from tidemill.catalog.fingerprints import meaning
 from tidemill.transport.avro.encode import encode_string
-from tidemill.transport.avro.reader.scalars import Read
-from tidemill.transport.avro.reader.strict import reader_of
+from tidemill.transport.avro.reader.ends import EndOf, end_of
 
 _TEXT: Final = Primitive("string")
 _DOUBLES: Final = (Primitive("double"), Primitive("float"))
@@ -24,8 +25,10 @@ _DOUBLES: Final = (Primitive("double"), Primitive("float"))
 _KEPT: Final = "="
 _LEFT_OUT: Final = "-"
 
-Run = tuple[str, tuple[Read, ...]]
-"""What happens to fields that follow each other, and what reads them: `_KEPT`, `_LEFT_OUT`, or a text of this name."""
+Run = tuple[str, tuple[EndOf, ...]]
+"""What happens to fields that follow each other, and where each ends: `_KEPT`, `_LEFT_OUT`, or a text of this name."""
+
+Values = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -42,35 +45,49 @@ class ReusedBody:
     texts: Mapping[str, bytes]
     _runs: dict[tuple[str, ...], tuple[Run, ...]] = field(default_factory=dict)
 
+    @cached_property
+    def _values(self) -> Values:
+        """Return what reads the values of the kept fields; `KeyError` where one is missing."""
+        if len(self.kept) > 1:
+            return itemgetter(*self.kept)
+        return lambda fields: tuple(fields[name] for name in self.kept)
+
     def of(self, body: bytes, command: Mapping[str, Any], event: Mapping[str, Any]) -> bytes | None:
         """Return the event's body; None if it says something else than the command, whose body and values are given."""
-        if len(self.kept) < len(self.fields):
-            command = {name: command[name] for name in self.kept}
+        if event.keys() != self._names:
+            return None
+        given, said = self._values(command), self._values(event)
         changed: tuple[str, ...] = ()
-        if event != command:
-            changed = tuple(name for name in self.kept if name not in event or event[name] != command[name])
-            if len(event) != len(self.kept) or not all(self._is_text(name, event) for name in changed):
+        if given != said:
+            pairs = zip(self.kept, given, said, strict=True)
+            changed = tuple([name for name, one, other in pairs if one != other])
+            if not all(self._is_text(name, event) for name in changed):
                 return None
-        if not all(command[name] != 0 for name in self.doubles):
+        if self.doubles and not all(command[name] != 0 for name in self.doubles):
             return None
         return b"".join(self._parts(body, event, changed))
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.kept)
 
     def _is_text(self, name: str, event: Mapping[str, Any]) -> bool:
         return name in self.texts and isinstance(event.get(name), str)
 
-    def _parts(self, body: bytes, event: Mapping[str, Any], changed: tuple[str, ...]) -> Iterator[bytes]:
+    def _parts(self, body: bytes, event: Mapping[str, Any], changed: tuple[str, ...]) -> list[bytes]:
         if changed not in self._runs:
             self._runs[changed] = self._cut(changed)
-        at = 0
-        for what, readers in self._runs[changed]:
+        parts, at = [], 0
+        for what, ends in self._runs[changed]:
             start = at
-            for read in readers:
-                _, at = read(body, at)
+            for end_of_next in ends:
+                at = end_of_next(body, at)
             if what == _KEPT:
-                yield body[start:at]
+                parts.append(body[start:at])
             elif what != _LEFT_OUT:
-                yield self.texts[what] + encode_string(event[what])
-        yield body[at:]
+                parts.append(self.texts[what] + encode_string(event[what]))
+        parts.append(body[at:])
+        return parts
 
     def _cut(self, changed: tuple[str, ...]) -> tuple[Run, ...]:
         """Return the runs up to the last field that is not kept as it is."""
@@ -81,7 +98,7 @@ class ReusedBody:
         while marks and marks[-1] == _KEPT:
             marks.pop()
         runs = groupby(zip(marks, self.fields, strict=False), key=lambda pair: pair[0])
-        return tuple((mark, tuple(reader_of(own.type) for _, own in run)) for mark, run in runs)
+        return tuple((mark, tuple(end_of(own.type) for _, own in run)) for mark, run in runs)
 
 
 def reused_body(command: Record, event: Record) -> ReusedBody | None:

@@ -18,6 +18,7 @@ from tests.support.faults.hostile import HOSTILE, NAMESPACE, SendProbe
 from tidemill.catalog.avro import Record, parse
 from tidemill.catalog.drafts import draft_schema
 from tidemill.domain.errors import ContractError
+from tidemill.transport.avro.reader.ends import end_of
 from tidemill.transport.avro.reader.forms import has_one_encoding
 from tidemill.transport.avro.reader.strict import FAULTS, explain, message_reader, reader_of
 from tidemill.transport.avro.reader.unrolled import ReadMessage
@@ -139,6 +140,21 @@ def test_reads_of_altered_bytes_only_what_is_canonical(
         buffer = io.BytesIO()
         schemaless_writer(buffer, parse_schema(schema), value)
         assert buffer.getvalue() == altered
+
+
+@given(written())
+def test_the_end_of_a_value_is_found_without_its_reader(
+    sample: tuple[dict[str, Any], dict[str, Any], bytes],
+) -> None:
+    schema, _, body = sample
+    tree = parse(schema)
+    assert isinstance(tree, Record)
+    at = 0
+    for field in tree.fields:
+        end = reader_of(field.type)(body, at)[1]
+        assert end_of(field.type)(body, at) == end
+        at = end
+    assert at == len(body)
 
 
 @given(written())

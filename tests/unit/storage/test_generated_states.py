@@ -1,0 +1,49 @@
+"""The statement that updates the rows of an aggregate, word by word, and the columns that it names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tidemill.contexts.client_configs import client_configs
+from tidemill.domain.state_rows import changed_row
+from tidemill.storage.commands.narrow_updates import names_to_write
+from tidemill.storage.database import table_sql
+
+
+def test_rows_are_updated_by_key_and_version_in_the_columns_that_are_named() -> None:
+    assert table_sql.update_states(client_configs.state, ("id", "version", "config_data")) == (
+        "update public.client_configs t set version = n.version, config_data = n.config_data "
+        "from unnest($1::text[], $2::bigint[], $3::jsonb[], $4::bigint[]) as n (id, version, config_data, tm_before) "
+        "where t.id = n.id and t.version = n.tm_before returning 1"
+    )
+
+
+def row(number: int, **changes: Any) -> Any:
+    fields = {
+        "id": f"c{number}",
+        "service_name": "s",
+        "name": f"n{number}",
+        "config_data": "{}",
+        "version": number,
+    }
+    return client_configs.state.model(**fields | changes)
+
+
+def test_of_many_rows_the_columns_are_written_in_which_one_of_them_changed() -> None:
+    old = [row(number) for number in range(200)]
+    new = [changed_row(before, {"version": before.version + 1}) for before in old]
+    assert names_to_write(client_configs.state, old, new) == ("id", "version")
+    new[150] = changed_row(new[150], {"config_data": '{"a": 1}'})
+    assert names_to_write(client_configs.state, old, new) == ("id", "config_data", "version")
+
+
+def test_an_equal_value_that_may_be_stored_differently_is_written() -> None:
+    old = [row(number) for number in range(200)]
+    new = [changed_row(before, {}) for before in old]
+    new[150] = changed_row(new[150], {"deleted": 0})  # equal to False
+    assert names_to_write(client_configs.state, old, new) == ("id", "deleted")
+
+
+def test_of_few_rows_all_columns_are_written_so_that_there_are_few_statements() -> None:
+    old = [row(1)]
+    assert names_to_write(client_configs.state, old, old) == tuple(client_configs.table.columns.keys())
