@@ -13,8 +13,8 @@ from tests.architecture import tree
 
 NO_NOUNS: dict[str, int] = {
     "done": 9,
-    "each": 310,
-    "found": 189,
+    "each": 309,
+    "found": 188,
     "gone": 7,
     "mine": 0,
     "told": 15,

@@ -19,13 +19,14 @@ from tidemill.commands.crashes import crashed
 from tidemill.commands.fact_rows import FactTable, complete
 from tidemill.commands.late_rows import range_closed
 from tidemill.commands.ports import Decoded
+from tidemill.commands.refusal_texts import not_in_force, referred_to, taken
 from tidemill.commands.secret_events import EventSealer
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import CommandBase
 from tidemill.domain.rejections import RejectionCode
-from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state import Reference, State
 
 Value = tuple[Any, ...]
 Row = Any
@@ -377,23 +378,6 @@ class Fold:
             holders.update((value, key) for key, value in values.items() if value is not None)
             held.append(values)
         return held
-
-
-def taken(unique: Unique, value: Value) -> str:
-    """Return the message for a command that would take a value of another aggregate."""
-    names = unique.shown or unique.columns
-    pairs = ", ".join(f"{name} {part!r}" for name, part in zip(names, value, strict=True))
-    return f"{pairs} is taken: choose a different one, or free it first"
-
-
-def not_in_force(reference: Reference, key: str) -> str:
-    """Return what the sender of a reference to a missing or deleted row is told."""
-    return f"{reference.column} {key!r}: {reference.to} has no such row in force; create it first"
-
-
-def referred_to(child: State, reference: Reference, key: str) -> str:
-    """Return what is said where a row cannot be deleted."""
-    return f"rows of {child.name} refer to {key!r} by {reference.column}: delete those first"
 
 
 def fold_all(

@@ -158,9 +158,9 @@ class LaneNumbering:
         key = key if key is None or len(key) <= MAX_KEY_BYTES else None
         trace = trace_of(record) if record.headers else None
         head = (lane, gen, position, 0, _APPLIED, None, None, None, command_id, service)
-        told = (command.correlation_id, sequence, at, self._seconds, record.offset, key)
+        sent = (command.correlation_id, sequence, at, self._seconds, record.offset, key)
         tail = (event.type, event.payload, self._chain, trace, client_id(arrival, command_id), rows)
-        row = _made(OutboxRow, head + told + tail)
+        row = _made(OutboxRow, head + sent + tail)
         self._rows.outbox.append(row)
         return row
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from tidemill.domain.errors import TransientError
 from tidemill.outbox.ports import OutboxReader
 from tidemill.runtime.pauses import stopped_within
+
+FIRST_S: Final = 0.02
+MAX_S: Final = 1.0
 
 
 class PolledLanes(Protocol):
@@ -34,18 +37,22 @@ class PolledLanes(Protocol):
 class BacklogPoll:
     """Asks for the lanes of all streams that follow it."""
 
-    def __init__(self, reader: OutboxReader, *, first_s: float, longest_s: float) -> None:
-        """`first_s`: the pause while something is found, which doubles up to `longest_s` while nothing is."""
-        self._reader = reader
+    def __init__(self, *, first_s: float = FIRST_S, max_s: float = MAX_S) -> None:
+        """`first_s`: the pause while something is found, which doubles up to `max_s` while nothing is."""
         self._first_s = first_s
-        self._longest_s = longest_s
+        self._max_s = max_s
+        self._reader: OutboxReader | None = None
         self._followers: list[PolledLanes] = []
         self._joined = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
-    async def follow(self, lanes: PolledLanes, stopping: asyncio.Event) -> None:
-        """Ask for these lanes, too, until `stopping`. Raises what ends the poll for all who follow it."""
+    async def follow(self, lanes: PolledLanes, reader: OutboxReader, stopping: asyncio.Event) -> None:
+        """Ask for these lanes, too, until `stopping`. Raises what ends the poll for all who follow it.
+
+        `reader`: of the one database that all of them are in.
+        """
         self._followers.append(lanes)
+        self._reader = reader
         self._joined.set()
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask(), name="backlog poll")
@@ -67,13 +74,13 @@ class BacklogPoll:
         asked = [(lanes, part) for lanes, part in questions if part is not None]
         published = {lane_id: position for _, part in asked for lane_id, position in part.items()}
         try:
-            newest = await self._reader.pending(published) if published else {}
+            newest = await self._reader.pending(published) if self._reader and published else {}
         except TransientError as error:
             for lanes, _ in asked:
                 lanes.put_off(error)
             return False
-        found = [lanes.answer(part, newest) for lanes, part in asked if lanes in self._followers]
-        return any(found)
+        missed = [lanes.answer(part, newest) for lanes, part in asked if lanes in self._followers]
+        return any(missed)
 
     async def _ask(self) -> None:
         pause_s = self._first_s
@@ -82,4 +89,4 @@ class BacklogPoll:
                 self._joined.clear()
                 pause_s = self._first_s
                 continue
-            pause_s = self._first_s if await self.look() else min(self._longest_s, 2 * pause_s)
+            pause_s = self._first_s if await self.look() else min(self._max_s, 2 * pause_s)

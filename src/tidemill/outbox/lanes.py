@@ -16,7 +16,7 @@ from typing import Final, TypeVar
 
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, lane_spans
-from tidemill.outbox.backlog_poll import BacklogPoll
+from tidemill.outbox.backlog_poll import FIRST_S, MAX_S, BacklogPoll
 from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
@@ -53,18 +53,14 @@ class RelaySettings:
     min_bytes: int = 128 << 10
     bytes_in_all: int = 32 << 20
     max_letter_bytes: int = 1 << 20
-    poll_first_s: float = 0.02
-    poll_longest_s: float = 1.0
+    poll_first_s: float = FIRST_S
+    poll_longest_s: float = MAX_S
     mark_every_s: float = 1.0
     halts_every_s: float = 2.0
     tell_every_s: float = 1.0
     ends_every_s: float = 5.0
     stop_within_s: float = 2.0
     backoff: Backoff = _BACKOFF
-
-    def backlog_poll(self, reader: OutboxReader) -> BacklogPoll:
-        """Return a poll for rows that were not announced; the streams of a process share one."""
-        return BacklogPoll(reader, first_s=self.poll_first_s, longest_s=self.poll_longest_s)
 
     def shared_by(self, streams: int) -> RelaySettings:
         """Return the settings of each of so many streams of a process, which share the memory."""
@@ -87,7 +83,9 @@ class LaneRelays:
     ) -> None:
         """`backlog`: the poll that the streams of a process share; None: one of its own."""
         self._settings = settings or RelaySettings()
-        self._backlog = backlog or self._settings.backlog_poll(reader)
+        self._backlog = backlog or BacklogPoll(
+            first_s=self._settings.poll_first_s, max_s=self._settings.poll_longest_s
+        )
         self._reader = reader
         self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
@@ -135,7 +133,7 @@ class LaneRelays:
     async def run(self) -> None:
         """Do the housekeeping until `stop`."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._backlog.follow(self, self._stopping))
+            group.create_task(self._backlog.follow(self, self._reader, self._stopping))
             for seconds, work in (
                 (self._settings.mark_every_s, partial(self._tolerantly, "hints", self._mark)),
                 (self._settings.halts_every_s, partial(self._tolerantly, "halts", self._lift_halts)),

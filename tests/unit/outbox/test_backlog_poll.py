@@ -19,7 +19,7 @@ from tidemill.outbox.backlog_poll import BacklogPoll
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
-FIRST_S, LONGEST_S = 0.001, 0.004
+FIRST_S, MAX_S = 0.001, 0.004
 
 
 class CountingOutbox(MemoryOutbox):
@@ -63,15 +63,18 @@ def outbox() -> CountingOutbox:
     return CountingOutbox()
 
 
-def poll_of(outbox: CountingOutbox) -> BacklogPoll:
-    return BacklogPoll(outbox, first_s=FIRST_S, longest_s=LONGEST_S)
+def quick_poll() -> BacklogPoll:
+    return BacklogPoll(first_s=FIRST_S, max_s=MAX_S)
 
 
 @asynccontextmanager
-async def following(poll: BacklogPoll, *streams: Lanes) -> AsyncIterator[list[asyncio.Event]]:
+async def following(
+    poll: BacklogPoll, outbox: CountingOutbox, *streams: Lanes
+) -> AsyncIterator[list[asyncio.Event]]:
     stops = [asyncio.Event() for _ in streams]
     tasks = [
-        asyncio.create_task(poll.follow(lanes, stop)) for lanes, stop in zip(streams, stops, strict=True)
+        asyncio.create_task(poll.follow(lanes, outbox, stop))
+        for lanes, stop in zip(streams, stops, strict=True)
     ]
     yield stops
     for stop in stops:
@@ -86,36 +89,36 @@ async def answered(lanes: Lanes) -> None:
 
 async def test_streams_are_asked_about_together(outbox: CountingOutbox) -> None:
     one, other = Lanes(1, 5), Lanes(2, 7)
-    async with following(poll_of(outbox), one, other):
+    async with following(quick_poll(), outbox, one, other):
         await answered(one)
         await answered(other)
         assert outbox.asked[-1] == {1: 5, 2: 7}
 
 
 async def test_a_stream_that_leaves_is_not_asked_about_and_one_that_comes_is(outbox: CountingOutbox) -> None:
-    poll, one, other, late = poll_of(outbox), Lanes(1), Lanes(2), Lanes(3)
-    async with following(poll, one, other) as stops:
+    poll, one, other, late = quick_poll(), Lanes(1), Lanes(2), Lanes(3)
+    async with following(poll, outbox, one, other) as stops:
         await answered(one)
         stops[0].set()
         await eventually(lambda: outbox.asked[-1] == {2: 0}, what="the other alone")
-        async with following(poll, late):
+        async with following(poll, outbox, late):
             await answered(late)
             assert outbox.asked[-1] == {2: 0, 3: 0}
 
 
 async def test_nobody_asks_when_the_last_stream_has_left_until_one_comes(outbox: CountingOutbox) -> None:
-    poll, one, late = poll_of(outbox), Lanes(1), Lanes(2)
-    async with following(poll, one):
+    poll, one, late = quick_poll(), Lanes(1), Lanes(2)
+    async with following(poll, outbox, one):
         await answered(one)
     names = [task.get_name() for task in asyncio.all_tasks() if not task.cancelling()]
     assert "backlog poll" not in names
-    async with following(poll, late):  # at once: the former task may not have ended yet
+    async with following(poll, outbox, late):  # at once: the former task may not have ended yet
         await answered(late)
 
 
 async def test_a_stream_whose_progress_is_unknown_does_not_stop_the_others(outbox: CountingOutbox) -> None:
     unknown, known = Lanes(1, None), Lanes(2)
-    async with following(poll_of(outbox), unknown, known):
+    async with following(quick_poll(), outbox, unknown, known):
         await answered(known)
         assert outbox.asked[-1] == {2: 0}
         assert unknown.answers == []
@@ -124,7 +127,7 @@ async def test_a_stream_whose_progress_is_unknown_does_not_stop_the_others(outbo
 async def test_all_streams_learn_that_the_database_does_not_answer(outbox: CountingOutbox) -> None:
     one, other = Lanes(1), Lanes(2)
     outbox.fault = Unavailable("database", "switched off by the test")
-    async with following(poll_of(outbox), one, other):
+    async with following(quick_poll(), outbox, one, other):
         await eventually(lambda: one.put_off_by and other.put_off_by, what="both know")
         outbox.fault = None
         await answered(one)
@@ -132,13 +135,13 @@ async def test_all_streams_learn_that_the_database_does_not_answer(outbox: Count
 
 
 async def test_a_mistake_of_ours_ends_all_who_follow_and_the_next_begins_anew(outbox: CountingOutbox) -> None:
-    poll, one, other = poll_of(outbox), Lanes(1), Lanes(2)
+    poll, one, other = quick_poll(), Lanes(1), Lanes(2)
     outbox.fault = RuntimeError("planted")
-    both = (poll.follow(lanes, asyncio.Event()) for lanes in (one, other))
+    both = (poll.follow(lanes, outbox, asyncio.Event()) for lanes in (one, other))
     raised = await asyncio.gather(*both, return_exceptions=True)
     assert [str(error) for error in cast("list[Any]", raised)] == ["planted", "planted"]
     outbox.fault = None
-    async with following(poll, one):
+    async with following(poll, outbox, one):
         await answered(one)
 
 
@@ -149,7 +152,7 @@ def has_sent(relays: LaneRelays, scribe: Scribe) -> bool:
 async def test_rows_that_were_not_announced_are_sent_whatever_stream_they_are_of(
     outbox: CountingOutbox,
 ) -> None:
-    poll, topics, scribes = poll_of(outbox), WatchedPublishers(), [Scribe(lane_of(1)), Scribe(lane_of(2, 1))]
+    poll, topics, scribes = quick_poll(), WatchedPublishers(), [Scribe(lane_of(1)), Scribe(lane_of(2, 1))]
     streams = [
         LaneRelays(outbox, topics, PlainOutcomes(), KafkaRecordFormat(), RelaySettings(), poll)
         for _ in scribes

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import cached_property, partial
+from functools import partial
 from typing import Final
 
 from tidemill.admin.lag import LagWatch
@@ -87,11 +87,7 @@ class Shared:
     isolation: IsolationGate = field(default_factory=IsolationGate)
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
-
-    @cached_property
-    def backlog(self) -> BacklogPoll:
-        """Return the look for rows of the outbox that were not announced, of any stream."""
-        return RelaySettings().backlog_poll(OutboxDatabase(self.relay_pool))
+    backlog: BacklogPoll = field(default_factory=BacklogPoll)
 
     @property
     def row_keys(self) -> RowKeys | None:
@@ -146,10 +142,9 @@ async def command_jobs(shared: AsyncExitStack, deployment: Deployment) -> list[J
 def _cleaners(common: Shared) -> list[Job]:
     generations = GenerationStore(common.pool.pool, common.closed)
     policy = GenerationPolicy(horizon=timedelta(days=common.deployment.settings.commands.horizon_days))
-    outbox = OutboxDatabase(common.relay_pool)
     return [
         Job("generations", lambda: GenerationRoller(generations, policy)),
-        Job("outbox generations", lambda: OutboxCleaner(outbox)),
+        Job("outbox generations", lambda: OutboxCleaner(OutboxDatabase(common.relay_pool))),
         Job("lag", partial(lag_watch, common.deployment.catalog, common.relay_pool, common.kafka)),
     ]
 
@@ -184,8 +179,7 @@ async def stream_job(
     )
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
-    tables = StructureDatabase(common.pool.questions)
-    gate = TableGate(stream, tables, migrations_of(common.deployment))
+    gate = TableGate(stream, StructureDatabase(common.pool.questions), migrations_of(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
     def make() -> ServiceGroup:
