@@ -119,8 +119,9 @@ def refuse_taken(name: str, old: PrincipalRow | None, kind: PrincipalKind, *, re
         raise UsageError(f"there is a principal {name}", code=ErrorCode.NAME_IN_USE, name=name)
     if not reinstate:
         raise UsageError(
-            f"{name} was revoked at {old.revoked_at:%Y-%m-%d %H:%M:%S} UTC. If it is the same {old.kind}, take it back "
-            "with --reinstate; for another one choose another name"
+            f"{name} was revoked at {old.revoked_at:%Y-%m-%d %H:%M:%S} UTC, and is not added again without --reinstate",
+            code=ErrorCode.NAME_REVOKED,
+            kind=str(old.kind),
         )
     if old.kind != kind:
         raise UsageError(f"{name} was a {old.kind}, and can only be taken back as one: --{old.kind}")
@@ -132,7 +133,7 @@ def refuse_subject_in_use(row: PrincipalRow, state: PrincipalState) -> None:
     for other in state.principals:
         if other.revoked_at is None and other.name != row.name and (other.subject or other.name) == subject:
             raise UsageError(
-                f"JWTs with the subject {subject!r} are those of {other.name}: choose another --subject"
+                f"JWTs with the subject {subject!r} are those of {other.name}", code=ErrorCode.SUBJECT_IN_USE
             )
 
 
@@ -156,10 +157,7 @@ def existing_token(state: PrincipalState, token_id: str) -> TokenRow:
     """Return a token that may be revoked; refuse any other id."""
     row = state.token(token_id)
     if row is None:
-        raise UsageError(
-            f"there is no token with the id {token_id[:_ID]!r}: `tidemill principals show NAME` lists ids, the ten "
-            "characters behind tm_"
-        )
+        raise UsageError(f"there is no token with the id {token_id[:_ID]!r}", code=ErrorCode.UNKNOWN_TOKEN)
     if row.revoked_at is not None:
         raise UsageError(f"token {token_id} was revoked at {row.revoked_at:%Y-%m-%d %H:%M:%S} UTC")
     return row

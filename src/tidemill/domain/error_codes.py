@@ -36,6 +36,26 @@ class ErrorCode(Code):
     USAGE = "USAGE", "correct the argument, setting or file that the message names"
     UNKNOWN_NAME = "UNKNOWN_NAME", "choose one of {choices}", ": "
     NAME_IN_USE = "NAME_IN_USE", "choose another name", ": "
+    NAME_REVOKED = (
+        "NAME_REVOKED",
+        "add it with --reinstate if it is the same {kind}, or choose another name",
+        "; ",
+    )
+    SUBJECT_IN_USE = "SUBJECT_IN_USE", "choose another --subject", ": "
+    UNKNOWN_TOKEN = (
+        "UNKNOWN_TOKEN",
+        "see `tidemill principals show NAME`, which lists ids: the ten characters after tm_",
+        "; ",
+    )
+    PORT_IN_USE = "PORT_IN_USE", "choose another port, or 0 for any free one", "; "
+    PLAIN_TEXT = (
+        "PLAIN_TEXT",
+        (
+            "set TIDEMILL_HTTP_CERT_FILE and TIDEMILL_HTTP_KEY_FILE, or TIDEMILL_HTTP_TRUSTED_PROXIES to the networks "
+            "of the proxies that encrypt, such as 10.1.0.0/24, or TIDEMILL_HTTP_HOST=127.0.0.1"
+        ),
+        "; ",
+    )
     UNKNOWN_LANE = "UNKNOWN_LANE", "see `tidemill lanes list`", ": "
     UNKNOWN_SLICE = "UNKNOWN_SLICE", "see `tidemill retention status {table}`", ": "
     NOT_SET = "NOT_SET", "set it, or start servers with `tidemill dev up`", ": "

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, UsageError
 from tidemill.http.guarded_protocol import GuardedProtocol
 from tidemill.runtime.periodic import Periodic
@@ -204,8 +205,8 @@ def _listen(host: str, port: int) -> socket.socket:
         return socket.create_server((host, port), backlog=64)
     except OSError as error:
         raise UsageError(
-            f"TIDEMILL_HEALTH_PORT={port}: cannot listen at {host}:{port} ({error.strerror}); "
-            "choose another port, or 0 for any free one"
+            f"TIDEMILL_HEALTH_PORT={port}: cannot listen at {host}:{port} ({error.strerror})",
+            code=ErrorCode.PORT_IN_USE,
         ) from error
 
 

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 from tidemill.http.api_protocol import ApiProtocol
 from tidemill.http.gateway import Gateway
@@ -126,5 +127,6 @@ def _listen(listening: Listening) -> socket.socket:
     except OSError as error:
         raise UsageError(
             f"TIDEMILL_HTTP_PORT={listening.port}: cannot listen at {listening.host}:{listening.port} "
-            f"({error.strerror}); choose another port, or 0 for any free one"
+            f"({error.strerror})",
+            code=ErrorCode.PORT_IN_USE,
         ) from error

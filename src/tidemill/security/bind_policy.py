@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Final
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
 
 Network = IPv4Network | IPv6Network
@@ -48,9 +49,8 @@ def bind_policy(host: str, *, tls: bool, trusted_proxies: Sequence[str] = ()) ->
     local = is_loopback(host)
     if not (local or tls or proxies):
         raise UsageError(
-            f"TIDEMILL_HTTP_HOST={host}: other machines would reach it in plain text, tokens included. Set "
-            "TIDEMILL_HTTP_CERT_FILE and TIDEMILL_HTTP_KEY_FILE; or TIDEMILL_HTTP_TRUSTED_PROXIES, the networks of "
-            "the proxies that encrypt, such as 10.1.0.0/24; or TIDEMILL_HTTP_HOST=127.0.0.1"
+            f"TIDEMILL_HTTP_HOST={host}: other machines would reach it in plain text, tokens included",
+            code=ErrorCode.PLAIN_TEXT,
         )
     return BindPolicy(
         allows_development=local and not proxies, is_open=not local and not tls, proxies=proxies

@@ -12,6 +12,7 @@ from typing import Final
 
 import httpx2
 
+from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import Unavailable, UsageError
 
 DEADLINE_S: Final = 5.0
@@ -101,7 +102,9 @@ def _trust(ca_file: Path | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca_file)
     except OSError as fault:  # ssl.SSLError is one
         raise UsageError(
-            f"the key set's certificates cannot be read: {fault}; see TIDEMILL_JWT_CA_FILE"
+            f"the key set's certificates cannot be read: {fault}",
+            code=ErrorCode.LOGIN_REFUSED,
+            settings="TIDEMILL_JWT_CA_FILE",
         ) from fault
 
 
