@@ -12,7 +12,7 @@ import pytest
 
 from tests.fakes.submissions import MemoryIntents
 from tidemill.domain.errors import RequestRefused, TransientError
-from tidemill.security.journal import Process
+from tidemill.security.journal import WriterIdentity
 from tidemill.security.journal_writer import Journal
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.security.journal import JournalDatabase
@@ -31,7 +31,7 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
         yield memory, memory
         return
     pool = await create_pool(request.getfixturevalue("database"), application_name="tidemill-tests", size=2)
-    process = Process("http", "here", 1, "0", NOW)
+    process = WriterIdentity("http", "here", 1, "0", NOW)
     async with Journal(JournalDatabase(pool), process) as journal:
         yield JournalledIntents(journal), IntentDatabase(pool)
     await close_pool(pool)
@@ -86,7 +86,7 @@ async def test_without_a_database_nothing_is_intended() -> None:
 
 async def test_no_value_is_kept(database: str) -> None:
     pool = await create_pool(database, application_name="tidemill-tests", size=2)
-    async with Journal(JournalDatabase(pool), Process("http", "here", 1, "0", NOW)) as journal:
+    async with Journal(JournalDatabase(pool), WriterIdentity("http", "here", 1, "0", NOW)) as journal:
         intents = JournalledIntents(journal)
         (reference,) = await intents.intents([intent()])
         await intents.outcome(reference, "applied")
