@@ -348,3 +348,34 @@ async def test_a_session_that_cannot_be_cleaned_is_cut(made: Callable[..., WorkP
         await operator.execute("select pg_terminate_backend($1, 60000)", first)
     assert await backend(pool) != first
     await operator.close()
+
+
+async def test_a_free_connection_is_lent_without_a_turn_of_the_loop(made: Callable[..., WorkPool]) -> None:
+    """What is free is not waited for: no task and no timer."""
+    pool = made(size=1, ping_after_s=1_000.0)
+    await pool.open()
+    block = pool.acquire(timeout=60.0)
+    lending = block.__aenter__()
+    with pytest.raises(StopIteration) as lent:
+        lending.send(None)
+    borrowed = lent.value.value
+    assert await borrowed.fetchval("select 1") == 1
+    await block.__aexit__(None, None, None)
+
+
+async def test_who_comes_later_does_not_take_what_another_waits_for(made: Callable[..., WorkPool]) -> None:
+    pool, order = made(size=1, ping_after_s=1_000.0), list[str]()
+    await pool.open()
+
+    async def use(name: str) -> None:
+        async with connection(pool):
+            order.append(name)
+
+    async with connection(pool):
+        first = asyncio.create_task(use("first"))
+        await next_turn()
+        assert pool._waiting == 1
+    await use("second")
+    await first
+    assert order == ["first", "second"]
+    assert pool._waiting == 0

@@ -7,6 +7,7 @@ is true of all that are as old. The next attempt connects again.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
@@ -70,6 +71,23 @@ def session_of(borrowed: Connection) -> Session:
     """Return the session behind a borrowed connection, which forgets it when the session ends."""
     proxy: Any = borrowed
     return cast("Session", proxy._con)  # noqa: SLF001  there is no public way
+
+
+def lend_idle(pool: Pool) -> Awaitable[Connection] | None:
+    """Return what lends a connection that is open and free now, None if one must be waited for or made.
+
+    The driver makes a task and a timer for each acquire, which is for waiting; here nothing is waited for.
+    """
+    inside: Any = pool
+    free = inside._queue  # noqa: SLF001  there is no public way
+    if free is None or free.empty() or inside.is_closing():
+        return None
+    place = free.get_nowait()
+    if not place.is_connected() or place._generation != inside._generation:  # noqa: SLF001  as above
+        free.put_nowait(place)
+        return None
+    lending: Awaitable[Connection] = place.acquire()
+    return lending
 
 
 async def consequence(borrowed: Connection, session: Session, error: Exception) -> Exception:

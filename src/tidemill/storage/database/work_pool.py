@@ -32,7 +32,7 @@ from tidemill.storage.database.pool import (
     close_pool,
     create_pool,
 )
-from tidemill.storage.database.sessions import Session, SessionUse, session_of
+from tidemill.storage.database.sessions import Session, SessionUse, lend_idle, session_of
 
 _CLOSE_S: Final = 1.0
 _PING: Final = "select 1"
@@ -75,6 +75,7 @@ class WorkPool:
         self._created = 0
         self._invalid = 0
         self._lent = 0
+        self._waiting = 0
 
     async def open(self) -> None:
         """Open the first connections. Raises what `create_pool` raises."""
@@ -163,7 +164,13 @@ class WorkPool:
     async def _next(self, left_s: float) -> Connection:
         pool = self._opened()
         try:
-            return await pool.acquire(timeout=max(left_s, 0.001))
+            if self._waiting == 0 and (lending := lend_idle(pool)) is not None:
+                return await lending
+            self._waiting += 1  # who comes later must not take what these wait for
+            try:
+                return await pool.acquire(timeout=max(left_s, 0.001))
+            finally:
+                self._waiting -= 1
         except TimeoutError:
             if self._lent < pool.get_max_size():
                 raise  # not all are lent: the server lets none be made
