@@ -23,6 +23,7 @@ from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_s
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection
 from tidemill.http.application import ApiRoutes, api
+from tidemill.http.exchange import MAX_BODY_BYTES
 from tidemill.http.gateway import Gateway, observe_metrics
 from tidemill.http.peers import accepts_peer
 from tidemill.http.refusal_notes import RefusalNotes
@@ -30,12 +31,14 @@ from tidemill.http.routes.queries import QueryRoutes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes
 from tidemill.http.routes.writes import WriteRoutes
+from tidemill.http.url import MAX_BYTES
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.complete_reads import CompleteReads
 from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.encodings import encoding_of
-from tidemill.queries.reader import CollectionReader
+from tidemill.queries.reader import MAX_PAGE_BYTES, CollectionReader
+from tidemill.queries.request import DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT
 from tidemill.queries.seen_waiter import SeenWaiter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Service
@@ -43,6 +46,7 @@ from tidemill.security.bind_policy import BindPolicy
 from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal
 from tidemill.security.rate_limits import UnitLimiter
+from tidemill.settings.http import HttpSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.service import ServiceDatabase
 from tidemill.storage.database.table_sql import column_type
@@ -190,7 +194,11 @@ class _Parts:
         history = migrations_of(self.deployment, owner="http", service="http")
         return ServiceRoutes(
             schemas=SchemaReader(
-                collections=self.named, tables=database, describe=self._use, retention=catalog.policies
+                collections=self.named,
+                tables=database,
+                describe=self._use,
+                retention=catalog.policies,
+                limits=limits_of(self.deployment.settings.http),
             ),
             migrations=MigrationOverview(history, self.clock),
             statistics=StatisticsReader(
@@ -209,6 +217,21 @@ class _Parts:
     def _use(self, collection: Collection, name: str) -> ColumnUse:
         column = self.collections.visible(collection.name).columns[name]
         return ColumnUse(encoding_of(column), sorted(column.type.operators), column.type.sortable)
+
+
+def limits_of(settings: HttpSettings) -> dict[str, float]:
+    """Return what one request may ask for, as the schema shows it."""
+    return {
+        "page_rows": MAX_LIMIT,
+        "page_rows_default": DEFAULT_LIMIT,
+        "page_bytes": MAX_PAGE_BYTES,
+        "sort_columns": MAX_SORT,
+        "body_bytes": MAX_BODY_BYTES,
+        "url_bytes": MAX_BYTES,
+        "query_s": settings.timeout_s,
+        "waiting_writes": settings.max_waiting,
+        "units_per_s": settings.units_per_s,
+    }
 
 
 def _options(deployment: Deployment) -> SubmitterOptions:

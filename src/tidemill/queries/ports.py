@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple, Protocol
 from uuid import UUID
@@ -131,10 +131,14 @@ class DocumentQuery:
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document: JSON in UTF-8. `version`: None if it has none, or none that its reader may see."""
+    """A document: JSON in UTF-8. `version`: None if it has none, or none that its reader may see.
+
+    `sql`: the statement that read it, without values, if it was read in SQL; likewise of pages and counts.
+    """
 
     body: bytes
     version: int | None
+    sql: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,6 +169,7 @@ class PageRows:
     more: bool
     last: tuple[str | None, ...] | None
     equal: int = 0
+    sql: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +188,7 @@ class CountedRows:
 
     count: int
     at_least: bool = False
+    sql: str | None = field(default=None, compare=False)
 
 
 MAX_CAPPED_COUNT: Final = 10_001

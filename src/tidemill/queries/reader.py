@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from tidemill.queries.collections import VisibleCollection, key_values
@@ -33,6 +33,7 @@ class CountAnswer:
     count: int
     mode: CountMode
     at_least: bool = False
+    sql: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class PageAnswer:
     row_count: int
     next: str | None
     count: CountAnswer | None = None
+    sql: str | None = field(default=None, compare=False)
 
 
 class CollectionReader:
@@ -101,7 +103,9 @@ class CollectionReader:
         count = None
         if request.count is not CountMode.NONE:
             count = await self._counted(collection, request.where, request.count, request.timeout_s)
-        return PageAnswer(rows.rows, rows.row_count, self._next(rows, order, after, arguments), count)
+        return PageAnswer(
+            rows.rows, rows.row_count, self._next(rows, order, after, arguments), count, rows.sql
+        )
 
     async def count(self, collection: VisibleCollection, request: CountRequest) -> CountAnswer:
         """Return how many rows pass a filter. Raises `RequestRefused`: those of `CollectionStore`."""
@@ -122,7 +126,7 @@ class CollectionReader:
         counted: CountedRows = await self._store.count(
             CountQuery(collection, where, mode, _bounded(timeout_s))
         )
-        return CountAnswer(counted.count, mode, counted.at_least)
+        return CountAnswer(counted.count, mode, counted.at_least, counted.sql)
 
 
 def _bounded(timeout_s: float) -> float:

@@ -25,7 +25,7 @@ from tidemill.http.routes import shapes
 from tidemill.queries.archived import PartialAnswer
 from tidemill.queries.collections import Collections, VisibleCollection, no_document, parse_key
 from tidemill.queries.complete_reads import CompleteReads
-from tidemill.queries.filters import predicates
+from tidemill.queries.filters import Filter, predicates
 from tidemill.queries.ports import Document
 from tidemill.queries.reader import CountAnswer, PageAnswer
 from tidemill.queries.request import PageRequest, count_request, fields_request, page_request
@@ -130,7 +130,8 @@ class ReadRoutes:
             document = await self.reads.reader.document(
                 collection, key, fields, numbers_native=native, timeout_s=self.timeout_s
             )
-            run.rows = int(document is not None)
+            if document is not None:
+                run.rows, run.sql = 1, document.sql
         if document is None:
             raise no_document()
         tag = _tag(collection, document)
@@ -166,7 +167,7 @@ class ReadRoutes:
             page, partial = await self.reads.page(
                 collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
             )
-            run.rows = page.row_count
+            run.rows, run.sql = page.row_count, page.sql
         return read.finished(HttpAnswer(200, _query_response(page, partial, read.seconds))), page
 
     async def _count(self, exchange: Exchange) -> HttpAnswer:
@@ -174,10 +175,13 @@ class ReadRoutes:
         demand_json(exchange.header("accept"))
         request = count_request(collection, exchange.pairs)
         read = await _Read.begin(self, exchange, collection)
-        with read.timed(_pattern(collection, f"count {request.mode}")):
+        with read.timed(
+            _pattern(collection, f"count {request.mode} {_filter_pattern(request.where)}")
+        ) as run:
             counted, partial = await self.reads.count(
                 collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
             )
+            run.sql = counted.sql
         incomplete = partial.as_json()
         return read.finished(
             json_answer(_counted(counted) | ({"incomplete": incomplete} if incomplete else {}))
@@ -197,7 +201,7 @@ class _Read:
     ) -> None:
         self._routes = routes
         self._exchange = exchange
-        self._collection = collection
+        self.collection_name = collection.name
         self._shows = shows
         self._behind = behind
         self.seconds = 0.0
@@ -235,11 +239,6 @@ class _Read:
         query = self._routes.recorder.query(caller, self._exchange.header("x-correlation-id"))
         self._routes.recorder.note(query, run)
 
-    @property
-    def collection_name(self) -> str:
-        """Return what is read."""
-        return self._collection.name
-
     def finished(self, answer: HttpAnswer) -> HttpAnswer:
         """Return the answer with the headers of a read."""
         answer.add(b"cache-control", "private, no-cache")
@@ -261,6 +260,7 @@ class _Timed:
         self._work = work
         self._began_s = 0.0
         self.rows = 0
+        self.sql: str | None = None
 
     def __enter__(self) -> Self:
         self._began_s = time.perf_counter()
@@ -275,6 +275,7 @@ class _Timed:
                 pattern=self._pattern,
                 seconds=time.perf_counter() - self._began_s,
                 rows=self.rows,
+                sql=self.sql,
                 code=code,
             )
         )
@@ -291,9 +292,13 @@ def _may_know(routes: ReadRoutes, exchange: Exchange, aggregate: str) -> bool:
 
 def _page_pattern(collection: VisibleCollection, request: PageRequest) -> str:
     """Return the shape of what is asked, without values."""
-    where = "&".join(f"{part.column}.{part.operator}" for part in predicates(request.where))
+    where = _filter_pattern(request.where)
     sort = ",".join(("-" if key.descending else "") + key.column for key in request.sort)
     return _pattern(collection, f"page {where} sort {sort}")
+
+
+def _filter_pattern(where: Filter) -> str:
+    return "&".join(f"{part.column}.{part.operator}" for part in predicates(where))
 
 
 def _pattern(collection: VisibleCollection, what: str) -> str:

@@ -60,7 +60,7 @@ class CollectionDatabase:
                 row = await borrowed.fetchrow(sql, *values, timeout=query.timeout_s)
             except TimeoutError as error:
                 raise _took_too_long(query.timeout_s) from error
-        return None if row is None else Document(row["body"], row["version"])
+        return None if row is None else Document(row["body"], row["version"], sql)
 
     async def page(self, query: PageQuery) -> PageRows:
         sql, values = _page_statement(query)
@@ -73,6 +73,7 @@ class CollectionDatabase:
             more=row["read_count"] > row["row_count"],
             last=None if last is None else tuple(json.loads(last)),
             equal=row["equal"] or 0,
+            sql=sql,
         )
 
     async def count(self, query: CountQuery) -> CountedRows:
@@ -83,9 +84,9 @@ class CollectionDatabase:
             if query.mode is CountMode.CAPPED:
                 sql = select_sql.count_capped(query.collection, shape)
                 row = await _fetched(borrowed, query.timeout_s, sql, [*values, MAX_CAPPED_COUNT])
-                return CountedRows(row[0], at_least=row[0] == MAX_CAPPED_COUNT)
+                return CountedRows(row[0], at_least=row[0] == MAX_CAPPED_COUNT, sql=sql)
             sql = select_sql.count_rows(query.collection, shape)
-            return CountedRows((await _fetched(borrowed, query.timeout_s, sql, values))[0])
+            return CountedRows((await _fetched(borrowed, query.timeout_s, sql, values))[0], sql=sql)
 
     @asynccontextmanager
     async def _lent(self, pool: Lender, collection: VisibleCollection) -> AsyncIterator[Connection]:
