@@ -80,6 +80,87 @@ grant select (lane, position, item, record_offset, seconds) on tm.outbox to tide
 grant select, insert, update, delete on tm.process to tidemill_http;   -- what a process says of itself
 """
 
+LATE = """
+-- Which times have late rows is part of an answer about facts: their ranges are read, and nothing else of them. As in
+-- core_0002, with the grant of the last line.
+create or replace procedure tm.prepare_late(hypertable regclass) language plpgsql as $$
+declare wanted text; late text; described text; columns text;
+begin
+  select format('%s.%s', n.nspname, c.relname) into wanted
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = hypertable;
+  late := tm.late_table(wanted);
+  described := format('late rows of %s', wanted);
+  if octet_length(replace(wanted, '.', '__')) > 63 then
+    raise exception 'the name of % is too long: with two bytes for its dot it may have 63', wanted using errcode = 'TM010';
+  elsif coalesce(obj_description(to_regclass(late), 'pg_class'), described) <> described then
+    raise exception '% takes the %, and can take none of %: rename one of them', late,
+      obj_description(to_regclass(late), 'pg_class'), wanted using errcode = 'TM010';
+  end if;
+  execute format('create table if not exists %s (like %s, tm_range_start timestamptz not null, tm_generation int,
+                  tm_at timestamptz not null default clock_timestamp())', late, hypertable);
+  call tm.keep_alike(hypertable, late);
+  execute format('comment on table %s is %L', late, described);
+  if not exists (select from pg_index where indrelid = late::regclass) then
+    execute format('create index on %s (tm_range_start, tm_generation)', late);
+  end if;
+  select string_agg(quote_ident(attname), ', ') into columns from pg_attribute
+    where attrelid = late::regclass and attnum > 0 and not attisdropped and attname not in ('tm_generation', 'tm_at');
+  execute format('grant insert (%s) on %s to tidemill_service', columns, late);
+  execute format('grant update (tm_generation), delete on %s to tidemill_retention', late);
+  execute format('grant select on %s, %s to tidemill_service, tidemill_archiver', late, hypertable);
+  execute format('grant usage on schema %I to tidemill_archiver', split_part(wanted, '.', 1));
+  execute format('grant select (tm_range_start) on %s to tidemill_http', late);
+end $$;
+
+do $$
+declare late regclass;
+begin
+  for late in select c.oid from pg_class c where c.relnamespace = 'tm_late'::regnamespace and c.relkind = 'r' loop
+    execute format('grant select (tm_range_start) on %s to tidemill_http', late);
+  end loop;
+end $$;
+grant usage on schema tm_late to tidemill_http;
+"""
+
+FORMER_LATE = """
+create or replace procedure tm.prepare_late(hypertable regclass) language plpgsql as $$
+declare wanted text; late text; described text; columns text;
+begin
+  select format('%s.%s', n.nspname, c.relname) into wanted
+  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = hypertable;
+  late := tm.late_table(wanted);
+  described := format('late rows of %s', wanted);
+  if octet_length(replace(wanted, '.', '__')) > 63 then
+    raise exception 'the name of % is too long: with two bytes for its dot it may have 63', wanted using errcode = 'TM010';
+  elsif coalesce(obj_description(to_regclass(late), 'pg_class'), described) <> described then
+    raise exception '% takes the %, and can take none of %: rename one of them', late,
+      obj_description(to_regclass(late), 'pg_class'), wanted using errcode = 'TM010';
+  end if;
+  execute format('create table if not exists %s (like %s, tm_range_start timestamptz not null, tm_generation int,
+                  tm_at timestamptz not null default clock_timestamp())', late, hypertable);
+  call tm.keep_alike(hypertable, late);
+  execute format('comment on table %s is %L', late, described);
+  if not exists (select from pg_index where indrelid = late::regclass) then
+    execute format('create index on %s (tm_range_start, tm_generation)', late);
+  end if;
+  select string_agg(quote_ident(attname), ', ') into columns from pg_attribute
+    where attrelid = late::regclass and attnum > 0 and not attisdropped and attname not in ('tm_generation', 'tm_at');
+  execute format('grant insert (%s) on %s to tidemill_service', columns, late);
+  execute format('grant update (tm_generation), delete on %s to tidemill_retention', late);
+  execute format('grant select on %s, %s to tidemill_service, tidemill_archiver', late, hypertable);
+  execute format('grant usage on schema %I to tidemill_archiver', split_part(wanted, '.', 1));
+end $$;
+
+do $$
+declare late regclass;
+begin
+  for late in select c.oid from pg_class c where c.relnamespace = 'tm_late'::regnamespace and c.relkind = 'r' loop
+    execute format('revoke select (tm_range_start) on %s from tidemill_http', late);
+  end loop;
+end $$;
+revoke usage on schema tm_late from tidemill_http;
+"""
+
 LEAVE = """
 drop table tm.journal;
 drop function tm.refuse_journal_change();
@@ -91,10 +172,11 @@ revoke select on public.tidemill_version, public.tidemill_migration from tidemil
 
 def upgrade() -> None:
     """Add the journal and the role."""
-    for part in (ROLE, TABLES, GRANTS):
+    for part in (ROLE, TABLES, GRANTS, LATE):
         run_script(part)
 
 
 def downgrade() -> None:
     """Drop the journal. The role stays: other databases of the server use it."""
-    run_script(LEAVE)
+    for part in (FORMER_LATE, LEAVE):
+        run_script(part)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,9 +21,10 @@ def test_each_class_is_set_by_itself() -> None:
         pool_read="size=16, min_size=4, overflow=8,acquire_s=0.5,recycle_s=60,ping_after_s=5"
     )
     read, *others = settings.pools()
-    assert read == PoolConfig(
+    given = PoolConfig(
         name="read", size=16, min_size=4, overflow=8, acquire_s=0.5, recycle_s=60.0, ping_after_s=5.0
     )
+    assert read == replace(given, cleans=False), "what is no setting stays as the class has it"
     assert tuple(others) == POOLS[1:]
 
 

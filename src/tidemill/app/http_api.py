@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from os import urandom
@@ -22,6 +23,7 @@ from tidemill.app.startup.migrations import migrations_of
 from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_submissions
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection
+from tidemill.domain.errors import RequestRefused
 from tidemill.http.application import ApiRoutes, api
 from tidemill.http.exchange import MAX_BODY_BYTES
 from tidemill.http.gateway import Gateway, observe_metrics
@@ -42,9 +44,13 @@ from tidemill.queries.request import DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT
 from tidemill.queries.seen_waiter import SeenWaiter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Service
+from tidemill.runtime.telemetry.log_events import Log
+from tidemill.runtime.telemetry.logging import logger
+from tidemill.security.authenticator import Authenticator
 from tidemill.security.bind_policy import BindPolicy
 from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal
+from tidemill.security.principals import DEVELOPMENT
 from tidemill.security.rate_limits import UnitLimiter
 from tidemill.settings.http import HttpSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -62,6 +68,8 @@ from tidemill.submissions.journal import JournalledIntents
 from tidemill.submissions.sender import SubmitterOptions
 
 _DRAIN_S = 5.0
+
+_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -98,6 +106,7 @@ async def open_api(
         PrincipalDatabase(write), settings.jwt, parts.clock, development=policy.allows_development
     )
     shared.push_async_callback(authenticator.close)
+    await _warn_without_principals(authenticator)
     health = HealthReader(server=ServiceDatabase(write), pools=parts.pools, clock=parts.clock)
     shared.push_async_callback(health.close)
     queries = parts.queries()
@@ -232,6 +241,13 @@ def limits_of(settings: HttpSettings) -> dict[str, float]:
         "waiting_writes": settings.max_waiting,
         "units_per_s": settings.units_per_s,
     }
+
+
+async def _warn_without_principals(authenticator: Authenticator) -> None:
+    """Log at start that requests without credentials may do everything; each answer says it, too."""
+    with suppress(RequestRefused):  # while the principals cannot be read, nothing is answered
+        if await authenticator.serves_development():
+            _log.warning(Log.HTTP_UNPROTECTED, principal=DEVELOPMENT.name)
 
 
 def _options(deployment: Deployment) -> SubmitterOptions:

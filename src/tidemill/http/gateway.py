@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from functools import cache
 from typing import Any, Final, Protocol
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
@@ -24,7 +24,7 @@ from tidemill.http.route_table import NoSuchVerb, Operation, RouteTable
 from tidemill.http.url import demand_short, segments
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
-from tidemill.runtime.telemetry.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from tidemill.runtime.telemetry.metrics import HTTP_IN_FLIGHT, HTTP_REQUESTS, HTTP_SECONDS
 from tidemill.security.bind_policy import names_this_machine
 from tidemill.security.principals import Principal, PrincipalKind
 from tidemill.security.rate_limits import UnitLimiter
@@ -57,6 +57,11 @@ def observe_metrics(path: str, method: str, status: int, seconds: float) -> None
 @cache  # routes, methods and classes of status are few; to look a metric up takes longer than to count
 def _metrics(path: str, method: str, status: str) -> tuple[Counter, Histogram]:
     return HTTP_REQUESTS.labels(path, method, status), HTTP_SECONDS.labels(path, method)
+
+
+@cache
+def _in_flight(path: str) -> Gauge:
+    return HTTP_IN_FLIGHT.labels(path)
 
 
 def observe_nothing(_path: str, _method: str, _status: int, _seconds: float) -> None:
@@ -129,7 +134,8 @@ class Gateway:
 
     async def _answer(self, operation: Operation, exchange: Exchange) -> HttpAnswer:
         try:
-            return await self._handled(operation, exchange)
+            with _in_flight(operation.path).track_inprogress():
+                return await self._handled(operation, exchange)
         except RequestRefused as refused:
             await self._note(operation, exchange, refused)
             raise

@@ -12,7 +12,7 @@ from tidemill.admin.service.plan_samples import PlanSampler, PlanSamples
 from tidemill.admin.service.query_records import QueryRecorder
 from tidemill.http.exchange import Exchange
 from tidemill.http.routes.reads import ReadRoutes
-from tidemill.http.routing import RouteTable
+from tidemill.http.route_table import RouteTable
 from tidemill.http.url import segments
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.complete_reads import CompleteReads

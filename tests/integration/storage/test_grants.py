@@ -16,6 +16,7 @@ from tidemill.commands.rows import LedgerRow, LogRow, OutboxRow, ParkedRow
 from tidemill.security.data_keys import SecretKeyRow
 from tidemill.storage.database.statements import load_statements
 from tidemill.storage.migrations.session import Driver
+from tidemill.storage.queries.archived import late_table, spans_left
 
 FILES = sorted((Path(tidemill.__file__).parent / "storage").rglob("*.sql"))
 COPIED = {
@@ -56,7 +57,7 @@ OF_HTTP = {
 """What `serve http` runs, by file: all that its adapters may ask, in the files where not everything is for it."""
 FILES_OF_HTTP = frozenset({"archived", "seen", "service", "submissions"})
 """Files whose statements `serve http` may all run."""
-GENERATED_FOR_HTTP: dict[str, str] = {}
+GENERATED_FOR_HTTP = {"spans_left": spans_left("public.market_data", has_late=True)}
 """Name -> a statement on tables of `tm` that is not in a file, as it is generated or copied."""
 AHEAD_FOR_HTTP: dict[str, str] = {}
 """Rights that no statement needs yet, and what they are for: a line leaves with the statement that needs it."""
@@ -192,6 +193,29 @@ async def test_what_serves_http_has_no_right_that_no_statement_needs(connection:
     """A statement that needs a right of `AHEAD_FOR_HTTP` is red, too: then the line there leaves."""
     wide = await too_wide(connection, HTTP, [sql for _, sql in statements_of_http()])
     assert {grant.table for grant in wide} == AHEAD_FOR_HTTP.keys()
+
+
+LATE_READABLE = """
+select c.relname as table_name, a.attname as column_name
+from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where c.relnamespace = 'tm_late'::regnamespace and c.relkind = 'r'
+  and has_column_privilege($1, c.oid, a.attnum, 'select') order by 1
+"""
+
+
+async def test_what_serves_http_reads_of_late_rows_only_which_range_they_belong_to(
+    connection: Driver,
+) -> None:
+    async with rolled_back(
+        connection,
+        "create table public.later (time timestamptz not null, a int)",
+        "call tm.prepare_late('public.later')",
+    ):
+        readable = [tuple(row) for row in await connection.fetch(LATE_READABLE, HTTP)]
+        assert await is_permitted(connection, spans_left("public.later", has_late=True), HTTP)
+        assert await connection.fetchval("select to_regclass($1)", late_table("public.later")) is not None
+    assert {column for _, column in readable} == {"tm_range_start"}
+    assert {table for table, _ in readable} >= {"public__market_data", "public__later"}
 
 
 async def test_the_service_may_do_what_serves_http_does(connection: Driver) -> None:

@@ -31,6 +31,7 @@ from tidemill.storage.migrations.revisions import draft
 from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed, MigrationLimits
 
 MARKET_DATA = ["market_data_0001", "market_data_0002", "market_data_0003"]
+PROFILES = ["connector_profiles_0001", "connector_profiles_0002"]
 FILES = sorted((Path(__file__).parents[3] / "migrations").glob("*/[0-9]*.py"))
 REVISIONS = [f"{file.parent.name}_{file.name[:4]}" for file in FILES]
 BUILT_IN = set(REVISIONS)
@@ -243,7 +244,7 @@ async def test_a_waiting_migrator_goes_on_when_the_lock_is_free(database: str) -
     async with holding(database, "select 1 from connector_directory"):
         going = asyncio.create_task(downgrade(database, targets=["connector_profiles@base"]))
         await eventually(lambda: fetch(database, WAITING), what="the migrator waits for the lock")
-    assert names(await going) == ["connector_profiles_0001"]
+    assert names(await going) == PROFILES[::-1]
 
 
 # --- plug-ins --------------------------------------------------------------------------------------------------------

@@ -8,7 +8,11 @@ import asyncpg
 import pytest
 
 from tests.support.servers.databases import execute
+from tidemill.app.context_loader import ALL, load_contexts
+from tidemill.app.deployment import Deployment
+from tidemill.catalog.collections import collections_of
 from tidemill.domain.errors import UsageError
+from tidemill.settings import Settings
 from tidemill.storage.migrations.migrate import check, upgrade
 from tidemill.storage.migrations.session import Driver
 
@@ -100,6 +104,7 @@ NOT_FOR_READERS = [
     "call tm.prepare_generation(9)",
     "delete from market_data",
     "select * from connector_profiles",
+    "select profile_data from connector_profiles",
     "select * from tidemill_version",
     "select * from tidemill_migration",
     "delete from latest_quotes",
@@ -122,6 +127,8 @@ NOT_FOR_HTTP = [
     "delete from market_data",
     "insert into market_data select * from market_data",
     "select * from users",
+    "select profile_data from connector_profiles",
+    "select * from tm_late.public__market_data",
     "update latest_quotes set price = 0",
     "create table public.mine (a int)",
     "drop table tm.journal",
@@ -163,6 +170,29 @@ async def test_readers_read_read_models_and_facts(login: Login) -> None:
     async with login("tidemill_reader") as connection:
         for view in ("latest_quotes", "daily_bars", "connector_directory", "market_data"):
             assert await connection.fetch(f"select * from {view}") == []
+
+
+READABLE = """
+select n.nspname || '.' || c.relname as table_name, array_agg(a.attname::text order by a.attname) as columns
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+where n.nspname = 'public' and c.relkind in ('r', 'v') and has_column_privilege($1, c.oid, a.attnum, 'select')
+  and c.relname not like 'tidemill\\_%' group by 1
+"""
+
+
+@pytest.mark.parametrize("role", ["tidemill_reader", "tidemill_http"])
+async def test_the_columns_of_collections_are_readable_and_no_others(database: str, role: str) -> None:
+    """Also of a state without a view: of its table every column but the secret ones."""
+    named = collections_of(Deployment.of(Settings(), load_contexts(ALL)).catalog).values()
+    declared = {
+        f"{collection.table.schema or 'public'}.{collection.table.name}": sorted(collection.columns)
+        for collection in named
+    }
+    connection = await asyncpg.connect(database)
+    readable = {row["table_name"]: sorted(row["columns"]) for row in await connection.fetch(READABLE, role)}
+    await connection.close()
+    assert readable == declared
 
 
 async def test_readers_read_nothing_else(login: Login) -> None:

@@ -16,6 +16,7 @@ from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import MAX_BODY_BYTES, Exchange
 from tidemill.http.gateway import Gateway
 from tidemill.http.route_table import Operation, RouteTable
+from tidemill.runtime.telemetry.metrics import HTTP_IN_FLIGHT
 
 
 class Handlers:
@@ -222,6 +223,20 @@ async def test_while_it_drains_only_the_probes_are_answered(client: Client, hand
     probed = await client.ask("GET", "/open", token=None)
     assert probed is not None
     assert probed.status == 200
+
+
+async def test_requests_in_flight_are_counted_by_route_however_they_end(
+    client: Client, handlers: Handlers
+) -> None:
+    in_flight = HTTP_IN_FLIGHT.labels("/wait")._value.get
+    asking = asyncio.create_task(client.ask("POST", "/wait"))
+    await asyncio.wait_for(handlers.entered.wait(), HANGING_S)
+    assert in_flight() == 1
+    handlers.go_on.set()
+    await asyncio.wait_for(asking, HANGING_S)
+    assert in_flight() == 0
+    await client.ask("GET", "/crash")
+    assert HTTP_IN_FLIGHT.labels("/crash")._value.get() == 0
 
 
 async def test_each_request_is_observed_by_its_template(handlers: Handlers) -> None:

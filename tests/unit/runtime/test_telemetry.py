@@ -107,6 +107,7 @@ def test_no_metric_is_labelled_with_an_id() -> None:
         "dependency",
         "error",
         "hop",
+        "kind",  # of an entry of the journal
         "method",
         "name",  # of an aggregate or a projection
         "operation",
@@ -114,11 +115,13 @@ def test_no_metric_is_labelled_with_an_id() -> None:
         "pool",
         "process",
         "projection",
+        "reason",  # what was wrong with credentials: one of a list
         "result",
         "role",
         "route",  # the template, never a path
         "schema",  # of a schema that lanes wait for: its series ends with the wait
         "service",
+        "source",  # of an outcome: reply or log
         "state",
         "status",  # its class: 2xx
         "table",

@@ -210,6 +210,7 @@ HTTP_REQUESTS = _counter(
 HTTP_SECONDS = _histogram(
     "http_request_seconds", "one request, from its head to the end of its answer", "route", "method"
 )
+HTTP_IN_FLIGHT = _gauge("http_requests_in_flight", "requests that are being answered", "route")
 SLOW_QUERIES = _counter(
     "slow_queries_total",
     "queries that took longer than TIDEMILL_HTTP_SLOW_QUERY_MS",
