@@ -11,8 +11,8 @@ from tests.support.engine.collections import all_collections
 from tidemill.admin.service.plan_samples import PlanSampler, PlanSamples
 from tidemill.admin.service.query_records import QueryRecorder
 from tidemill.http.exchange import Exchange
-from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.route_table import RouteTable
+from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.url import segments
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.complete_reads import CompleteReads
