@@ -25,22 +25,20 @@ from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection
 from tidemill.domain.errors import RequestRefused
 from tidemill.http.application import ApiRoutes, api
-from tidemill.http.exchange import MAX_BODY_BYTES
 from tidemill.http.gateway import Gateway, observe_metrics
+from tidemill.http.limits import limits_of
 from tidemill.http.peers import accepts_peer
 from tidemill.http.refusal_notes import RefusalNotes
 from tidemill.http.routes.queries import QueryRoutes
 from tidemill.http.routes.reads import ReadRoutes
 from tidemill.http.routes.service import ServiceRoutes
 from tidemill.http.routes.writes import WriteRoutes
-from tidemill.http.url import MAX_BYTES
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.complete_reads import CompleteReads
 from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.encodings import encoding_of
-from tidemill.queries.reader import MAX_PAGE_BYTES, CollectionReader
-from tidemill.queries.request import DEFAULT_LIMIT, MAX_LIMIT, MAX_SORT
+from tidemill.queries.reader import CollectionReader
 from tidemill.queries.seen_waiter import SeenWaiter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Service
@@ -52,7 +50,6 @@ from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal
 from tidemill.security.principals import DEVELOPMENT
 from tidemill.security.rate_limits import UnitLimiter
-from tidemill.settings.http import HttpSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.service import ServiceDatabase
 from tidemill.storage.database.table_sql import column_type
@@ -198,6 +195,7 @@ class _Parts:
 
     def service(self, health: HealthReader) -> ServiceRoutes:
         """Return the operations about the service itself."""
+        settings = self.deployment.settings.http
         catalog, database = self.deployment.catalog, ServiceDatabase(self.pools["count"])
         states = OperationsDatabase(self.pools["count"])
         history = migrations_of(self.deployment, owner="http", service="http")
@@ -207,7 +205,11 @@ class _Parts:
                 tables=database,
                 describe=self._use,
                 retention=catalog.policies,
-                limits=limits_of(self.deployment.settings.http),
+                limits=limits_of(
+                    query_s=settings.timeout_s,
+                    units_per_s=settings.units_per_s,
+                    max_waiting=settings.max_waiting,
+                ),
             ),
             migrations=MigrationOverview(history, self.clock),
             statistics=StatisticsReader(
@@ -226,21 +228,6 @@ class _Parts:
     def _use(self, collection: Collection, name: str) -> ColumnUse:
         column = self.collections.visible(collection.name).columns[name]
         return ColumnUse(encoding_of(column), sorted(column.type.operators), column.type.sortable)
-
-
-def limits_of(settings: HttpSettings) -> dict[str, float]:
-    """Return what one request may ask for, as the schema shows it."""
-    return {
-        "page_rows": MAX_LIMIT,
-        "page_rows_default": DEFAULT_LIMIT,
-        "page_bytes": MAX_PAGE_BYTES,
-        "sort_columns": MAX_SORT,
-        "body_bytes": MAX_BODY_BYTES,
-        "url_bytes": MAX_BYTES,
-        "query_s": settings.timeout_s,
-        "waiting_writes": settings.max_waiting,
-        "units_per_s": settings.units_per_s,
-    }
 
 
 async def _warn_without_principals(authenticator: Authenticator) -> None:

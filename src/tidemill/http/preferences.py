@@ -12,11 +12,12 @@ from tidemill.domain.request_codes import RequestCode
 MAX_WAIT_S: Final = 30.0
 READ_WAIT_S: Final = 2.0
 WRITE_WAIT_S: Final = 5.0
+MAX_KEY_CHARACTERS: Final = 200
 
 _TAG: Final = re.compile(r'(?:W/)?"([vrh])([0-9a-zA-Z_-]+?)(?:-gzip|-br|-zstd|;gzip|--gzip)?"')
 """An entity tag of ours, also as proxies change them: weakened, or with the name of an encoding."""
 
-_KEY: Final = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,198}[\x21-\x7e])?")
+_KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{MAX_KEY_CHARACTERS - 2}}}[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)

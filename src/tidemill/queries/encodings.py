@@ -6,7 +6,7 @@ from typing import Final
 
 from tidemill.queries.collections import VisibleColumn
 
-_BY_TYPE: Final = {
+BY_TYPE: Final = {
     "smallint": "number",
     "integer": "number",
     "bigint": "string of digits",
@@ -32,5 +32,5 @@ def encoding_of(column: VisibleColumn) -> str:
     if column.counter:
         return "number"
     if column.type.element is not None:
-        return f"array of {_BY_TYPE.get(column.type.element.name, 'string')}"
-    return _BY_TYPE.get(column.type.name, "string")
+        return f"array of {BY_TYPE.get(column.type.element.name, 'string')}"
+    return BY_TYPE.get(column.type.name, "string")

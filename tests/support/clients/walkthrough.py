@@ -2,7 +2,7 @@
 
     **path/of/a/file**        a line of its own, then a block of code: the content of the file
     ```console                a block of commands; below each what it prints, or nothing if that does not matter
-    $ command
+    $ command                 which goes on in the next line if it ends with a backslash
     what it prints            `...` stands for any text; on a line of its own for any lines
 
 Blank lines, and white space at the end of a line, are not compared.
@@ -63,6 +63,8 @@ def _commands(block: str) -> Iterator[Command]:
             if command is not None:
                 yield command
             command = Command(line.removeprefix("$ "))
+        elif command is not None and command.text.endswith("\\") and not command.printed:
+            command.text += f"\n{line}"
         else:
             assert command is not None, f"a block begins with what is printed: {line}"
             command.printed.append(line)

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from tidemill.app.http_api import limits_of
 from tidemill.domain.errors import RequestRefused
+from tidemill.http.limits import limits_of
 from tidemill.http.url import demand_short
 from tidemill.queries.fault_list import FaultList
 from tidemill.queries.request import check_limit
-from tidemill.settings.http import HttpSettings
 
 
 def test_settings_are_shown_as_they_are_set() -> None:
-    limits = limits_of(HttpSettings(timeout_s=3, max_waiting=7, units_per_s=9))
-    assert (limits["query_s"], limits["waiting_writes"], limits["units_per_s"]) == (3, 7, 9)
+    limits = limits_of(query_s=3, max_waiting=7, units_per_s=9)
+    assert (limits["query_seconds"], limits["waiting_writes"], limits["units_per_second"]) == (3, 7, 9)
 
 
 def test_a_page_and_a_url_may_be_as_large_as_shown_and_no_larger() -> None:
-    limits, faults = limits_of(HttpSettings()), FaultList("parameter")
+    limits, faults = limits_of(query_s=5, max_waiting=1, units_per_s=1), FaultList("parameter")
     rows, size = int(limits["page_rows"]), int(limits["url_bytes"])
     assert check_limit(rows, "_limit", faults) == rows
     faults.raise_any()
