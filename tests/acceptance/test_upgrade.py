@@ -51,6 +51,7 @@ VERSIONS = [
     Before("0.2.0", resources="tidemill.resources", told=True),
     Before("0.3.0", resources="tidemill.runtime.resources", told=True),
     Before("0.4.0", resources="tidemill.runtime.resources", told=True),
+    Before("0.5.0", resources="tidemill.runtime.resources", told=True),
 ]
 
 _ORIGIN = """

@@ -68,7 +68,7 @@ def everything(
 ) -> None:
     """Run everything in one process, for development and small deployments.
 
-    Retention and the archiver are included if TIDEMILL_LAKE_ROOT is set.
+    Retention and the archiver are included if TIDEMILL_LAKE_ROOT is set, HTTP if TIDEMILL_HTTP_PORT is.
     """
     from tidemill.app.processes.all import serve_all
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from functools import cached_property
 from typing import Any, Final
 
-from tidemill.domain.errors import RequestRefused, TidemillError
+from tidemill.domain.errors import RequestFault, RequestRefused, TidemillError
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.answer import Header
 from tidemill.http.json_body import bad_body, json_of, object_of
@@ -65,6 +65,20 @@ class Exchange:
     def pairs(self) -> Pairs:
         """Return the parameters of the URL, in order. Raises `RequestRefused`."""
         return pairs(self.query)
+
+    def parameters(self, *known: str) -> dict[str, str]:
+        """Return the parameters of the URL, each at most once. Raises `RequestRefused` for another one."""
+        given: dict[str, str] = {}
+        for name, value in self.pairs:
+            if name not in known or name in given:
+                detail = "is given twice" if name in given else "there is no such parameter"
+                raise RequestRefused(
+                    RequestCode.BAD_PARAMETER,
+                    f"{name}: {detail}",
+                    RequestFault("parameter", name, detail, RequestCode.BAD_PARAMETER),
+                )
+            given[name] = value
+        return given
 
     def header(self, name: str) -> str | None:
         """Return a header by its name in lower case. Raises `RequestRefused`: it comes twice, and may not."""

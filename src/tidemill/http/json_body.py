@@ -13,8 +13,9 @@ from tidemill.domain.request_codes import RequestCode
 MAX_DEPTH: Final = 64
 MAX_DIGITS: Final = 400
 
-_STRINGS: Final = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS: Final = re.compile(rb"[\[\]{}]")
+_MARKS: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+"""A bracket, or a whole string. One without an end goes to the end: else a body of quotes would be read from each."""
+
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 _ESCAPED: Final = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
 
@@ -59,8 +60,9 @@ def bad_body(detail: str, pointer: str = "") -> RequestRefused:
 
 def _too_deep(body: bytes) -> bool:
     depth = 0
-    for bracket in _BRACKETS.finditer(_STRINGS.sub(b"", body)):
-        depth += 1 if bracket.group() in b"[{" else -1
+    for mark in _MARKS.finditer(body):
+        first = body[mark.start()]
+        depth += (first in b"[{") - (first in b"]}")
         if depth > MAX_DEPTH:
             return True
     return False

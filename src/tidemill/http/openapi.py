@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field
 from pydantic.json_schema import models_json_schema
 
 from tidemill.domain.request_codes import RequestCode
-from tidemill.http.route_table import Operation, Parameter
+from tidemill.http.problems import advice_of, rejections_by_status
+from tidemill.http.route_table import Media, Operation, Parameter
 
 DESCRIPTION: Final = (
     "Ask and tell a Tidemill deployment. A write is a command on Kafka, applied exactly once; a read never is older "
@@ -110,8 +111,8 @@ def _describe(api: FastAPI, operation: Operation) -> None:
         name=operation.name,
         summary=operation.summary,
         tags=[operation.tag],
-        status_code=min(operation.answers, default=200),
-        responses={**_answers(operation), **_problems(operation)},
+        status_code=next(iter(operation.answers), 200),  # of this one FastAPI says that it is JSON
+        responses=_responses(operation),
         openapi_extra=extra,
     )
 
@@ -123,21 +124,36 @@ def _answers(operation: Operation) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def _responses(operation: Operation) -> dict[int | str, dict[str, Any]]:
+    """Return the answers of each status; one may have a model and problems, such as that of a service in need."""
+    answers = _answers(operation)
+    for status, problem in _problems(operation).items():
+        shape = answers.get(status, {})
+        text = "; ".join(part["description"] for part in (shape, problem) if part)
+        answers[status] = {**shape, **problem, "description": text}
+    return answers
+
+
 def _shape(model: Any) -> dict[str, Any]:
+    if isinstance(model, Media):
+        return {"content": {model.media_type: {"schema": dict(model.schema)}}}
     return (
         {"model": model} if isinstance(model, type) else {"content": {"application/json": {"schema": model}}}
     )
 
 
 def _problems(operation: Operation) -> dict[int | str, dict[str, Any]]:
-    by_status: dict[int, list[RequestCode]] = defaultdict(list)
+    by_status: dict[int, list[str]] = defaultdict(list)
     for code in dict.fromkeys((*operation.codes, *(() if operation.open else _ANYWHERE))):
-        by_status[code.status].append(code)
-    return {status: _refusals(codes) for status, codes in by_status.items()}
+        by_status[code.status].append(f"`{code}`: {code.advice}")
+    if operation.decides:
+        for status, rejections in rejections_by_status().items():
+            by_status[status] += [f"`{code}`: {advice_of(code)}" for code in rejections]
+    return {status: _refusals(texts) for status, texts in by_status.items()}
 
 
-def _refusals(codes: list[RequestCode]) -> dict[str, Any]:
-    text = "; ".join(f"`{code}`: {code.advice}" for code in codes)
+def _refusals(texts: list[str]) -> dict[str, Any]:
+    text = "; ".join(texts) or "The command was rejected, by a code of its context."
     schema = {"$ref": _REFERENCE.format(model="Problem")}
     return {"description": text, "content": {"application/problem+json": {"schema": schema}}}
 

@@ -40,6 +40,14 @@ def rejection_status(code: str) -> tuple[int, Retry]:
     return REJECTION_STATUS.get(code, (409, Retry.NEW_KEY))
 
 
+def rejections_by_status() -> dict[int, list[str]]:
+    """Return the codes of outcomes, for the description; a context may have more of 409."""
+    by_status: dict[int, list[str]] = {409: []}
+    for code, (status, _) in REJECTION_STATUS.items():
+        by_status.setdefault(status, []).append(code)
+    return by_status
+
+
 def advice_of(code: str) -> str:
     """Return what to do about the code of an outcome; of a context's own code its message says it."""
     return {**REJECTED, **PARKED}.get(code, "read `detail`, correct the command, send it with a new key")

@@ -27,13 +27,22 @@ class Parameter:
     required: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Media:
+    """The content of an answer that is not JSON, for the description. `schema`: JSON Schema."""
+
+    media_type: str
+    schema: Mapping[str, Any]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """One thing that may be asked: a method and a path, what it takes, what it answers, and who does it.
 
     `path`: with names in braces. `open`: without a principal. `abandoned`: it ends when its client leaves; a write
-    does not. `body`: media type -> JSON Schema or model. `answers`: status -> description and model, None for none.
-    `codes`: the refusals that are its own. `units`: what it costs of a principal's allowance.
+    does not. `body`: media type -> JSON Schema or model. `answers`: status -> description and model or `Media`, None
+    for none; the first is the usual one. `codes`: the refusals that are its own. `decides`: it may answer with the
+    rejection of a command. `units`: what it costs of a principal's allowance.
     """
 
     method: str
@@ -48,6 +57,7 @@ class Operation:
     body: Mapping[str, Any] = field(default_factory=dict)
     answers: Mapping[int, tuple[str, Any]] = field(default_factory=dict)
     codes: tuple[RequestCode, ...] = ()
+    decides: bool = False
     described: bool = True
     units: float = 1.0
 

@@ -17,7 +17,10 @@ class HttpSettings(HttpPoolSettings):
         description="address to listen at; any other than one of this machine alone needs TLS or a trusted proxy",
     )
     port: int = Field(
-        0, ge=0, le=65_535, description="port to listen at; 0: any free one, which the log names"
+        0,
+        ge=0,
+        le=65_535,
+        description="port to listen at; 0: any free one, which the log names, and no API in `serve all`",
     )
     cert_file: FilePath | None = Field(None, description="certificate for TLS, as a PEM file")
     key_file: FilePath | None = Field(None, description="key of that certificate, as a PEM file")

@@ -212,11 +212,14 @@ class Archive:
 
 
 @asynccontextmanager
-async def archive(database: str, lake: Path, policy: Retention = POLICY) -> AsyncIterator[Archive]:
-    """Return an archive whose lane is owned."""
+async def archive(
+    database: str, lake: Path, policy: Retention = POLICY, *, has_lanes: bool = False
+) -> AsyncIterator[Archive]:
+    """Return an archive whose lane is owned. `has_lanes`: its lane was made with the topics."""
     pool = await create_pool(database, application_name="test", size=8)
-    async with pool.acquire() as connection:
-        await create_lanes(connection, STREAM)
+    if not has_lanes:
+        async with pool.acquire() as connection:
+            await create_lanes(connection, STREAM)
     made = Archive(database, pool, lake, policy=policy)
     await made.own()
     try:

@@ -21,8 +21,12 @@ from tidemill.admin.service.rows import (
     IndexFacts,
     TableFacts,
 )
+from tidemill.contexts.connector_profiles.messages import RegisterConnectorProfile, UpdateConnectorProfile
+from tidemill.contexts.connector_profiles.state import connector_profiles
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.contexts.telemetry_events import RecordTelemetryEvents
+from tidemill.contexts.telemetry_events import context as telemetry
 from tidemill.domain.collection import Collection, CollectionKind, Crud
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
@@ -148,6 +152,30 @@ async def test_commands_are_shown_to_those_who_may_send_them() -> None:
     schema = (await reader().one(principal(market_data=READER), "market-data")).answer
     assert schema.commands == {}
     assert schema.security.access_control == "read"
+
+
+async def test_what_a_body_embeds_is_described_as_an_object() -> None:
+    """A command has it as text; over HTTP a text is refused there."""
+    crud = Crud(create=RegisterConnectorProfile, update=UpdateConnectorProfile, key="profile_id")
+    profiles = replace(accounts, table=connector_profiles, key=("id",), crud=crud)
+    facts = table_facts(**{column.name: "text" for column in connector_profiles.columns})
+    made = reader(collections={"accounts": profiles}, tables=MemoryTables({place_of(profiles): facts}))
+    schema = (await made.one(principal(accounts=Grant(frozenset(Verb))), "accounts")).answer
+    created, updated = (schema.commands[verb].body["properties"] for verb in ("create", "update"))
+    assert created["profile_data"]["anyOf"] == [{"type": "object"}]
+    assert updated["profile_data"]["anyOf"] == [{"type": "object"}, {"type": "null"}]
+    assert created["name"]["type"] == "string"
+
+
+async def test_what_records_of_a_body_embed_is_described_as_an_object() -> None:
+    telemetry_table = telemetry.commands[0].appends_to
+    assert telemetry_table is not None
+    profiles = replace(accounts, table=telemetry_table, crud=Crud(create=RecordTelemetryEvents))
+    facts = table_facts(**{column.name: "text" for column in telemetry_table.columns})
+    made = reader(collections={"accounts": profiles}, tables=MemoryTables({place_of(profiles): facts}))
+    schema = (await made.one(principal(accounts=Grant(frozenset(Verb))), "accounts")).answer
+    record = schema.commands["create"].body["$defs"]["TelemetryEvent"]["properties"]
+    assert {"type": "object"} in record["attributes"]["anyOf"]
 
 
 async def test_a_hidden_column_leaves_no_trace() -> None:

@@ -33,6 +33,8 @@ def test_what_is_exact_stays_exact(body: bytes, value: object) -> None:
         (b'{"b": {"a": 1, "a": 1}}', "has a key twice"),
         (b"[" * 65 + b"]" * 65, "deeper than 64"),
         (b'{"a":' * 100_000, "deeper than 64"),
+        (b'["]]' + b"[" * 65, "is not JSON"),
+        (b'["\\"[", ' + b"[" * 64, "deeper than 64"),
         (b"NaN", "NaN"),
         (b"[-Infinity]", "-Infinity"),
         (b"1e999", "out of range"),
@@ -48,6 +50,12 @@ def test_what_readers_differ_in_is_refused(body: bytes, said: str) -> None:
     with pytest.raises(RequestRefused, match=said) as refused:
         json_of(body)
     assert refused.value.request_code == "BAD_BODY"
+
+
+def test_a_text_without_an_end_is_read_once() -> None:
+    """Read anew from each of its quotation marks, one of a megabyte would hold the process for hours."""
+    with pytest.raises(RequestRefused, match="is not JSON"):
+        json_of(b'"' + b'\\"' * 500_000)
 
 
 @pytest.mark.parametrize("body", [b"[]", b"1", b'"a"', b"null"])

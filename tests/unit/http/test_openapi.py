@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
+
 from pydantic import BaseModel
 
 from tests.support.asgi_client import Client, OneToken
@@ -10,7 +13,7 @@ from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.gateway import Gateway
 from tidemill.http.openapi import document
-from tidemill.http.route_table import Operation, Parameter, RouteTable
+from tidemill.http.route_table import Media, Operation, Parameter, RouteTable
 from tidemill.http.routes.probes import description_operation, probe_operations
 
 
@@ -56,6 +59,24 @@ def test_an_operation_is_described() -> None:
     assert "application/problem+json" in problem["content"]
     assert {"401", "500", "503"} <= operation["responses"].keys()
     assert "422" not in operation["responses"]
+
+
+def test_what_a_command_may_be_rejected_with_is_described() -> None:
+    described = document([replace(THING, decides=True)], "1.2.3")
+    responses = described["paths"]["/things/{id}"]["post"]["responses"]
+    assert {"409", "413", "422"} <= responses.keys()
+    assert "`ID_REUSE`" in responses["422"]["description"]
+    assert {"`NO_DOCUMENT`", "`NOT_FOUND`"} <= set(re.findall("`[A-Z_]+`", responses["404"]["description"]))
+
+
+def test_an_answer_has_the_media_type_and_the_problems_of_its_status() -> None:
+    lines = Media("application/x-ndjson", {"type": "string"})
+    answers = {201: ("The thing.", Shown), 200: ("Lines.", lines), 503: ("It is not well.", Shown)}
+    described = document([replace(THING, answers=answers)], "1.2.3")
+    responses = described["paths"]["/things/{id}"]["post"]["responses"]
+    assert responses["200"]["content"] == {"application/x-ndjson": {"schema": {"type": "string"}}}
+    assert responses["503"]["content"].keys() == {"application/json", "application/problem+json"}
+    assert responses["503"]["description"].startswith("It is not well.; `DATABASE_AWAY`")
 
 
 async def test_it_is_served_to_principals_and_the_probes_to_all() -> None:

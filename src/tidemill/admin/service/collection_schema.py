@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final, Generic, NamedTuple, TypeVar
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from tidemill.admin.service.models import AnswerModel, ChunkInfo, ContinuousAggregateInfo, HypertableInfo
 from tidemill.admin.service.ports import TableCatalog
@@ -21,9 +21,11 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.collection import Collection, CollectionKind
 from tidemill.domain.errors import RequestRefused, Unavailable
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
+from tidemill.domain.records import record_fields
 from tidemill.domain.request_codes import RequestCode
-from tidemill.domain.table_shape import ColumnShape
+from tidemill.domain.table_shape import ColumnShape, TableShape
 from tidemill.security.principals import Principal, Verb
+from tidemill.submissions.json_values import json_fields
 
 MAX_CHUNKS: Final = 100
 
@@ -254,17 +256,29 @@ def _commands(principal: Principal, collection: Collection) -> dict[str, Command
     crud = collection.crud
     models = {Verb.CREATE: crud.create, Verb.UPDATE: crud.update, Verb.DELETE: crud.delete}
     return {
-        verb.value: CommandSchema(command=model.__name__, body=_body(model))
+        verb.value: CommandSchema(command=model.__name__, body=_body(model, collection.written))
         for verb, model in models.items()
         if model is not None and principal.may(verb, collection.name)
     }
 
 
 @lru_cache(maxsize=1_000)
-def _body(model: type[CommandBase]) -> dict[str, Any]:
+def _body(model: type[CommandBase], table: TableShape) -> dict[str, Any]:
     schema = model.model_json_schema()
     required = [name for name in schema.get("required", []) if name not in BASE_FIELDS]
+    _embed(schema, model, table)
+    for record in record_fields(model).values():
+        _embed(schema["$defs"][record.__name__], record, table)
     return schema | {"required": required}
+
+
+def _embed(schema: dict[str, Any], model: type[BaseModel], table: TableShape) -> None:
+    """Describe the fields that are objects in a body, though commands have them as text."""
+    for name in json_fields(model, table):
+        field = schema["properties"][name]
+        null = [{"type": "null"}] if {"type": "null"} in field.get("anyOf", ()) else []
+        kept = {key: value for key, value in field.items() if key in {"title", "default", "description"}}
+        schema["properties"][name] = kept | {"anyOf": [{"type": "object"}, *null]}
 
 
 def _chunks(place: TablePlace, facts: TableFacts) -> list[ChunkInfo]:

@@ -9,6 +9,7 @@ from tidemill.app.connections import SharedResources, database_probe, kafka_conn
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import footprint_job, run_process
 from tidemill.app.processes.commands import command_jobs
+from tidemill.app.processes.http import http_jobs, policy_of
 from tidemill.app.processes.projections import projection_jobs
 from tidemill.domain.errors import UsageError
 from tidemill.http.health import Probe
@@ -23,15 +24,24 @@ _log = logger(__name__)
 def serve_all(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can fix."""
 
+    if serves_http(deployment):
+        policy_of(deployment)  # before anything is connected to
+
     async def assemble(shared: SharedResources) -> Sequence[Job]:
         return [
             *await command_jobs(shared, deployment),
             *await projection_jobs(shared, deployment),
             *await _archive_jobs(shared, deployment),
+            *(await http_jobs(shared, deployment) if serves_http(deployment) else []),
             await footprint_job(shared, deployment.settings, "all"),
         ]
 
     return run_process("all", deployment.settings, assemble, _probes(deployment))
+
+
+def serves_http(deployment: Deployment) -> bool:
+    """Return whether this process has an API, too: where nobody chose a port, nobody would find it."""
+    return deployment.settings.http.port != 0
 
 
 def archive_is_off(deployment: Deployment) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from tidemill.http.routes import shapes
 from tidemill.security.principals import Principal
 
 _OPERATOR: Final = (RequestCode.FORBIDDEN,)
+_UNCHANGED: Final = ("It still has the ETag.", None)
 
 Look = Callable[[Principal], Awaitable[BaseModel]]
 
@@ -53,6 +54,8 @@ class ServiceRoutes:
                 self._schemas,
                 SchemaList,
                 tag="schema",
+                parameters=(shapes.IF_NONE_MATCH,),
+                more={304: _UNCHANGED},
             ),
             _get(
                 "schema/{collection}",
@@ -61,8 +64,9 @@ class ServiceRoutes:
                 self._schema,
                 CollectionSchema,
                 tag="schema",
-                parameters=(shapes.COLLECTION,),
+                parameters=(shapes.COLLECTION, shapes.IF_NONE_MATCH),
                 codes=(RequestCode.NO_COLLECTION,),
+                more={304: _UNCHANGED},
             ),
             _get(
                 "migrations",
@@ -91,7 +95,14 @@ class ServiceRoutes:
                 ServiceStats,
                 codes=_OPERATOR,
             ),
-            _get("health", "getHealth", "Whether requests can be answered", self._health, HealthResponse),
+            _get(
+                "health",
+                "getHealth",
+                "Whether requests can be answered",
+                self._health,
+                HealthResponse,
+                more={503: ("They cannot.", HealthResponse)},
+            ),
             _get(
                 "performance",
                 "getPerformance",
@@ -120,7 +131,7 @@ class ServiceRoutes:
         return _versioned(await self.schemas.one(exchange.caller, name), exchange)
 
     async def _migrations(self, exchange: Exchange) -> HttpAnswer:
-        given = _parameters(exchange, "_after", "_limit")
+        given = exchange.parameters("_after", "_limit")
         page = await self.migrations.page(
             exchange.caller, after=given.get("_after"), limit=_limit(given.get("_limit", "100"))
         )
@@ -190,6 +201,7 @@ def _get(  # noqa: PLR0913  the parts of an operation
     tag: str = "service",
     parameters: tuple[Parameter, ...] = (),
     codes: tuple[RequestCode, ...] = (),
+    more: Mapping[int, tuple[str, Any]] | None = None,
 ) -> Operation:
     return Operation(
         method="GET",
@@ -199,7 +211,7 @@ def _get(  # noqa: PLR0913  the parts of an operation
         handler=handler,
         tag=tag,
         parameters=parameters,
-        answers={200: ("As asked.", model)},
+        answers={200: ("As asked.", model), **(more or {})},
         codes=codes,
     )
 
@@ -230,22 +242,7 @@ def _versioned(shown: Versioned[Any], exchange: Exchange) -> HttpAnswer:
 
 
 def _demand_none(exchange: Exchange) -> None:
-    _parameters(exchange)
-
-
-def _parameters(exchange: Exchange, *known: str) -> dict[str, str]:
-    """Return the parameters, each at most once. Raises `RequestRefused` for another one."""
-    given: dict[str, str] = {}
-    for name, value in exchange.pairs:
-        if name not in known or name in given:
-            detail = "is given twice" if name in given else "there is no such parameter"
-            raise RequestRefused(
-                RequestCode.BAD_PARAMETER,
-                f"{name}: {detail}",
-                RequestFault("parameter", name, detail, RequestCode.BAD_PARAMETER),
-            )
-        given[name] = value
-    return given
+    exchange.parameters()
 
 
 def _limit(text: str) -> int:

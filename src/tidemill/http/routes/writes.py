@@ -23,7 +23,7 @@ from tidemill.http.model_body import model_of
 from tidemill.http.models import CommandRequest, CommandResponse
 from tidemill.http.outcomes import answer_of, response_of
 from tidemill.http.preferences import WRITE_WAIT_S
-from tidemill.http.route_table import NoSuchVerb, Operation, Parameter
+from tidemill.http.route_table import Media, NoSuchVerb, Operation, Parameter
 from tidemill.http.routes import shapes
 from tidemill.queries.collections import Collections, VisibleCollection, parse_key
 from tidemill.queries.reader import CollectionReader
@@ -76,10 +76,11 @@ class WriteRoutes:
                         "It was created; Location, ETag and Tidemill-Seen are in the headers.",
                         CommandResponse,
                     ),
-                    200: ("A CommandResponse for each line, in order.", {"type": "string"}),
+                    200: ("A CommandResponse for each line, in order.", Media(NDJSON, {"type": "string"})),
                     202: _LATER,
                 },
                 codes=shapes.WRITE_CODES,
+                decides=True,
             ),
             *self._changes(),
             Operation(
@@ -94,6 +95,7 @@ class WriteRoutes:
                 body={"application/json": CommandRequest},
                 answers={200: ("It was applied.", CommandResponse), 202: _LATER},
                 codes=(*shapes.WRITE_CODES, RequestCode.NOT_YET),
+                decides=True,
             ),
             Operation(
                 method="GET",
@@ -145,6 +147,7 @@ class WriteRoutes:
                     RequestCode.MATCH_FAILED,
                     RequestCode.WRONG_ETAG,
                 ),
+                decides=True,
             )
             for method, (name, summary) in described.items()
         ]
@@ -153,6 +156,7 @@ class WriteRoutes:
 
     async def _create(self, exchange: Exchange) -> HttpAnswer:
         collection = known(self.collections, exchange)
+        exchange.parameters()
         self._demand_verb(collection, exchange, DocumentVerb.CREATE)
         media_type = exchange.demand_type("application/json", NDJSON)
         if media_type == NDJSON:
@@ -164,6 +168,7 @@ class WriteRoutes:
 
     async def _change(self, exchange: Exchange) -> HttpAnswer:
         collection, verb = known(self.collections, exchange), _METHODS[exchange.method]
+        exchange.parameters()
         self._demand_verb(collection, exchange, verb)
         (key,) = parse_key(collection, exchange.raw["id"])
         request = DocumentRequest(
@@ -238,6 +243,7 @@ class WriteRoutes:
     # --- commands ------------------------------------------------------------------------------------------------
 
     async def _command(self, exchange: Exchange) -> HttpAnswer:
+        exchange.parameters()
         request = await model_of(CommandRequest, exchange)
         shapes.demand_own_service(exchange, request.service_name)
         if request.transaction_id is not None:
@@ -253,7 +259,7 @@ class WriteRoutes:
         return _applied_preferences(answer_of(result, instance=exchange.instance), exchange, result)
 
     async def _outcome(self, exchange: Exchange) -> HttpAnswer:
-        service = dict(exchange.pairs).get("service")
+        service = exchange.parameters("service").get("service")
         result = await self.status.outcome_of(
             exchange.segment("command_id"), exchange.caller, service=service
         )
