@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -15,6 +15,7 @@ import httpx2
 from tests.support.clients.journeys import SESSION_S, Deployment, Worker
 from tests.support.servers.installation import Installation, installation_on
 from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill.runtime.clock import SystemClock
 from tidemill.security.tokens import Token
 from tidemill_devkit.stack import Stack
 
@@ -99,7 +100,7 @@ class Api:
 
     def add_token(self, name: str, *, valid: timedelta = timedelta(days=1)) -> str:
         """Return one more token of a service."""
-        token, now = Token.fresh(), datetime.now(UTC)
+        token, now = Token.fresh(), SystemClock().now()
         row = token.row(name, label="", created_at=now - timedelta(days=1), expires_at=now + valid)
         self._fetch(_TOKEN, *row)
         return token.text
@@ -134,7 +135,7 @@ def address_of(server: Worker) -> str:
 
 def tick(symbol: str, **fields: Any) -> dict[str, Any]:
     """Return the fields of one price, of now."""
-    now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+    now = SystemClock().now().isoformat().replace("+00:00", "Z")
     return {"symbol": symbol, "time": now, "price": 1.5, "source": "http"} | fields
 
 

@@ -86,8 +86,9 @@ def try_described(
         description = client.get("/openapi.json").raise_for_status().json()
         known = client.get("/api/db/schema").raise_for_status().json()["collections"]
     document = with_collections(description, known, collections)
-    named = document["components"]["schemas"]["CommandRequest"]["properties"]["service_name"]
-    named["enum"] = ["", service]  # another name is refused, since it is another's
+    for model in ("CommandRequest", "QueryRequest"):
+        named = document["components"]["schemas"][model]["properties"]["service_name"]
+        named["enum"] = ["", service]  # another name is refused, since it is another's
     config = schemathesis.Config.from_dict(_configuration(url, token, seed, examples, stateful))
     schema = schemathesis.openapi.from_dict(document, config=config)
     tried = Tried()

@@ -256,16 +256,17 @@ def _commands(principal: Principal, collection: Collection) -> dict[str, Command
     crud = collection.crud
     models = {Verb.CREATE: crud.create, Verb.UPDATE: crud.update, Verb.DELETE: crud.delete}
     return {
-        verb.value: CommandSchema(command=model.__name__, body=_body(model, collection.written))
+        verb.value: CommandSchema(command=model.__name__, body=_body(model, collection.written, crud.key))
         for verb, model in models.items()
         if model is not None and principal.may(verb, collection.name)
     }
 
 
 @lru_cache(maxsize=1_000)
-def _body(model: type[CommandBase], table: TableShape) -> dict[str, Any]:
+def _body(model: type[CommandBase], table: TableShape, key: str | None) -> dict[str, Any]:
+    """Describe the body of a command; a key may be left out: the URL has it, or it is made for what is created."""
     schema = model.model_json_schema()
-    required = [name for name in schema.get("required", []) if name not in BASE_FIELDS]
+    required = [name for name in schema.get("required", []) if name not in BASE_FIELDS and name != key]
     _embed(schema, model, table)
     for record in record_fields(model).values():
         _embed(schema["$defs"][record.__name__], record, table)

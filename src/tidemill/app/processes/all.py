@@ -23,7 +23,6 @@ _log = logger(__name__)
 
 def serve_all(deployment: Deployment) -> int:
     """Run the process; return its exit code. Raises what no retry can fix."""
-
     if serves_http(deployment):
         policy_of(deployment)  # before anything is connected to
 

@@ -46,6 +46,9 @@ class ServiceRoutes:
 
     def operations(self) -> list[Operation]:
         """Return them."""
+        return [*self._about_schemas(), *self._about_work()]
+
+    def _about_schemas(self) -> list[Operation]:
         return [
             _get(
                 "schema",
@@ -68,6 +71,10 @@ class ServiceRoutes:
                 codes=(RequestCode.NO_COLLECTION,),
                 more={304: _UNCHANGED},
             ),
+        ]
+
+    def _about_work(self) -> list[Operation]:
+        return [
             _get(
                 "migrations",
                 "listMigrations",
