@@ -112,7 +112,7 @@ def test_a_sample_keeps_the_rules_of_its_fields() -> None:
 
 def context_with(rule: Any, **changes: Any) -> Context:
     assert connector_profiles.state is not None
-    state = replace(connector_profiles.state, **changes)
+    state = replace(connector_profiles.state, http=None, **changes)
     return replace(connector_profiles, commands=(api.decide(RegisterConnectorProfile, rule),), state=state)
 
 
