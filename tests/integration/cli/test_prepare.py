@@ -89,11 +89,12 @@ def members(installation: Installation, aggregate: str) -> list[str]:
 
 
 def aggregates(installation: Installation) -> set[str]:
-    """The aggregates that have topics."""
+    """The aggregates that have topics; replies to HTTP are of all."""
     admin = AdminClient({"bootstrap.servers": installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]})
     names = admin.list_topics(timeout=HANGING_S).topics
     prefix = f"{installation.prefix}."
-    return {name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)}
+    own = {name.removeprefix(prefix).partition(".")[0] for name in names if name.startswith(prefix)}
+    return own - {"replies"}
 
 
 def test_a_context_that_does_not_exist_is_refused_by_name(installation: Installation) -> None:

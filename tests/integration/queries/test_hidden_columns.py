@@ -76,6 +76,7 @@ async def test_what_is_hidden_decides_no_byte(samples_url: str, seed: int, name:
     await insert(samples_url, WHOLE, rows)
     visible = COLLECTIONS.visible("samples", frozenset({name}))
     bodies = [random_body(source, visible) for _ in range(REQUESTS)]
+    bodies.append({"where": {name: {"is": "null"}}})  # refused as any name that there is not
     before = await answers(samples_url, visible, bodies)
     assert any(not isinstance(answer, tuple) for answer in before)
     assert any(isinstance(answer, tuple) for answer in before)

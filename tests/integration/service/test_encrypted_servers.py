@@ -81,6 +81,7 @@ def rights_of_the_service() -> Iterator[Right]:
 
 
 def rights_of_topics_create() -> Iterator[Right]:
+    yield on_topic(f"{PREFIX}.replies.http", READ, WRITE)
     yield on_topics(f"{PREFIX}.", CREATE, DESCRIBE_CONFIGS)
 
 
