@@ -7,7 +7,7 @@ from typing import Final
 
 from tidemill.http.exchange import BODY_WITHIN_S, MAX_BODY_BYTES
 from tidemill.http.json_body import MAX_DEPTH
-from tidemill.http.preferences import MAX_KEY_CHARACTERS, MAX_WAIT_S
+from tidemill.http.preferences import MAX_WAIT_S
 from tidemill.http.url import MAX_BYTES, MAX_PARAMETERS
 from tidemill.queries.json_filters import MAX_FILTER_DEPTH
 from tidemill.queries.operands import MAX_PREDICATES, MAX_VALUES
@@ -15,6 +15,7 @@ from tidemill.queries.ports import MAX_CAPPED_COUNT
 from tidemill.queries.reader import MAX_PAGE_BYTES
 from tidemill.queries.request import MAX_LIMIT, MAX_SORT
 from tidemill.queries.seen import MAX_LANES
+from tidemill.submissions.identifiers import MAX_KEY_CHARACTERS
 from tidemill.submissions.writes import MAX_LINES
 
 FIXED: Final[Mapping[str, float]] = {

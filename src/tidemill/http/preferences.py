@@ -1,4 +1,4 @@
-"""What a client asks for by headers: `Prefer`, `Idempotency-Key`, `If-Match` and `If-None-Match`."""
+"""What a client asks for by headers: `Prefer` and `If-None-Match`; those of writes are read by `submissions`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,9 @@ from tidemill.domain.request_codes import RequestCode
 MAX_WAIT_S: Final = 30.0
 READ_WAIT_S: Final = 2.0
 WRITE_WAIT_S: Final = 5.0
-MAX_KEY_CHARACTERS: Final = 200
 
 _TAG: Final = re.compile(r'(?:W/)?"([vrh])([0-9a-zA-Z_-]+?)(?:-gzip|-br|-zstd|;gzip|--gzip)?"')
 """An entity tag of ours, also as proxies change them: weakened, or with the name of an encoding."""
-
-_KEY: Final = re.compile(rf"[\x21-\x7e](?:[\x20-\x7e]{{0,{MAX_KEY_CHARACTERS - 2}}}[\x21-\x7e])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,41 +60,6 @@ def _seconds(text: str) -> float:
     if not re.fullmatch(r"[0-9]{1,6}", text):
         raise bad_header("Prefer", "wait is a whole number of seconds")
     return min(float(text), MAX_WAIT_S)
-
-
-def idempotency_key(header: str | None) -> str | None:
-    """Return the key, which may be quoted. Raises `RequestRefused`: it is not 1 to 200 printable characters."""
-    if header is None:
-        return None
-    text = header[1:-1] if len(header) > 1 and header[0] == header[-1] == '"' else header
-    if not _KEY.fullmatch(text):
-        raise bad_header("Idempotency-Key", "has 1 to 200 printable ASCII characters")
-    return text
-
-
-@dataclass(frozen=True, slots=True)
-class Match:
-    """What `If-Match` demands: a version, or, None, only that the document exists."""
-
-    version: int | None
-
-
-def if_match(header: str | None) -> Match | None:
-    """Return the demand of `If-Match`. Raises `RequestRefused`: it is no single ETag of a state's document."""
-    if header is None:
-        return None
-    if header == "*":
-        return Match(None)
-    tag = _TAG.fullmatch(header)
-    if tag is None:
-        raise bad_header("If-Match", 'is one ETag as an answer gave it, such as "v3", or *')
-    if tag[1] != "v" or not tag[2].isdigit():
-        raise RequestRefused(
-            RequestCode.WRONG_ETAG,
-            f"If-Match: {header[:60]} is not the ETag of a state's document",
-            RequestFault("header", "If-Match", "not the ETag of a state's document", RequestCode.WRONG_ETAG),
-        )
-    return Match(int(tag[2]))
 
 
 def none_match(header: str | None) -> frozenset[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
@@ -12,8 +12,6 @@ from tidemill.http.answer import HttpAnswer
 from tidemill.http.exchange import Exchange
 
 Handler = Callable[[Exchange], Awaitable[HttpAnswer]]
-
-METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "QUERY"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,7 +24,8 @@ DOCUMENTS: Final = UUID("0c7c2a54-6a39-5b7e-8a44-2c8f1f2e9d10")
 
 _HEADER: Final = "Idempotency-Key"
 _QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
-_PRINTABLE: Final = re.compile(r"[\x20-\x7e]{1,200}")
+MAX_KEY_CHARACTERS: Final = 200
+_PRINTABLE: Final = re.compile(rf"[\x20-\x7e]{{1,{MAX_KEY_CHARACTERS}}}")
 _RANDOM_BYTES: Final = 10
 
 

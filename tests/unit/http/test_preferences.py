@@ -6,10 +6,7 @@ import pytest
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.http.preferences import (
-    Match,
     Preferences,
-    idempotency_key,
-    if_match,
     none_match,
     preferences,
 )
@@ -39,45 +36,9 @@ def test_a_wait_is_a_number() -> None:
         preferences("wait=soon")
 
 
-@pytest.mark.parametrize(
-    ("header", "key"), [(None, None), ('"a b"', "a b"), ("x", "x"), ("k" * 200, "k" * 200)]
-)
-def test_a_key_is_quoted_or_bare(header: str | None, key: str | None) -> None:
-    assert idempotency_key(header) == key
-
-
-@pytest.mark.parametrize("header", ["", '""', "k" * 201, "a\tb", "ä", " a"])
-def test_a_key_is_printable(header: str) -> None:
-    with pytest.raises(RequestRefused, match="printable"):
-        idempotency_key(header)
-
-
 @pytest.mark.parametrize("header", ['"v3"', 'W/"v3"', '"v3-gzip"', 'W/"v3-gzip"', '"v3--gzip"', '"v3-br"'])
 def test_a_tag_is_taken_as_proxies_change_it(header: str) -> None:
-    assert if_match(header) == Match(3)
     assert none_match(header) == {"v3"}
-
-
-def test_a_match_may_be_for_any_version() -> None:
-    assert if_match("*") == Match(None)
-    assert if_match(None) is None
-
-
-@pytest.mark.parametrize(
-    ("header", "code"),
-    [
-        ('"r3"', "WRONG_ETAG"),
-        ('"habc"', "WRONG_ETAG"),
-        ('"vx"', "WRONG_ETAG"),
-        ("v3", "BAD_PARAMETER"),
-        ('"v3", "v4"', "BAD_PARAMETER"),
-        ("", "BAD_PARAMETER"),
-    ],
-)
-def test_a_match_takes_the_tag_of_a_state(header: str, code: str) -> None:
-    with pytest.raises(RequestRefused) as refused:
-        if_match(header)
-    assert refused.value.request_code == code
 
 
 def test_what_is_not_ours_matches_nothing() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -44,8 +43,6 @@ _WORK: Final = {
     DocumentVerb.PATCH: Work.UPDATE,
     DocumentVerb.DELETE: Work.DELETE,
 }
-
-Written = Callable[[Caller], Awaitable[HttpAnswer]]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -313,11 +313,6 @@ def _moved(state: State, before: Mapping[str, Any], after: Mapping[str, Any]) ->
     return moved
 
 
-def _qualified(table: Any) -> str:
-    """Return `schema.table` as the archive's registry writes it."""
-    return f"{table.schema or 'public'}.{table.name}"
-
-
 def _logged(row: asyncpg.Record) -> LoggedCommand:
     command_id, *rest = row
     return LoggedCommand(str(command_id), *rest)
