@@ -36,7 +36,7 @@ from tidemill.app.archive_access import TIMEOUTS, open_access, open_copies
 from tidemill.app.connections import Login, kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
 from tidemill.app.principals import principal_management
-from tidemill.app.startup.migrations import migrations_of
+from tidemill.app.startup.migrations import applied_migrations
 from tidemill.app.topic_settings import topic_settings
 from tidemill.catalog.misfits import MisfitReader
 from tidemill.catalog.ports import SchemaRegistry
@@ -270,6 +270,8 @@ class Admin:
     @property
     def migrations(self) -> MigrationSetup:
         """The revisions of the database, and the tables that they make."""
+        from tidemill.app.revisions import migrations_of  # noqa: PLC0415  loads Alembic, for this question alone
+
         return MigrationSetup(self._catalog, migrations_of(self._deployment), StructureDatabase(self._pool))
 
     @cached_property
@@ -287,7 +289,7 @@ class Admin:
             catalog=self._catalog,
             settings=partial(topic_settings, self._settings.topics),
             partitions=self._settings.topics.partitions,
-            migrations=migrations_of(self._deployment),
+            migrations=applied_migrations(self._deployment),
             lanes=LaneDatabase(pool),
             topics=lambda: Topics(kafka_connection(self._settings)),
             inspector=self.topics,
@@ -332,7 +334,7 @@ class Admin:
 
     @cached_property
     def _misfits(self) -> MisfitReader:
-        return MisfitReader(StructureDatabase(self._pool), migrations_of(self._deployment))
+        return MisfitReader(StructureDatabase(self._pool), applied_migrations(self._deployment))
 
     @cached_property
     def topics(self) -> Inspector:

@@ -19,7 +19,7 @@ from tidemill.admin.service.statistics import StatisticsReader
 from tidemill.app.connections import SharedResources, database_tls, open_pool
 from tidemill.app.deployment import Deployment
 from tidemill.app.principals import open_authenticator
-from tidemill.app.startup.migrations import migrations_of
+from tidemill.app.revisions import migrations_of
 from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_submissions
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 
 from tidemill.app.connections import kafka_connection, open_pool, open_registry
 from tidemill.app.deployment import Deployment
-from tidemill.app.startup.migrations import migrations_of
+from tidemill.app.revisions import migrations_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.catalog.schemas import load_messages
 from tidemill.catalog.streams import outcome_messages

@@ -6,7 +6,7 @@ from typing import Any
 import asyncpg
 import pytest
 
-from tidemill.storage.migrations.session import Driver
+from tidemill.storage.migrations.connection import Driver
 
 LANE = """
 insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)

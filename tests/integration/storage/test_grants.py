@@ -15,7 +15,7 @@ import tidemill
 from tidemill.commands.rows import LedgerRow, LogRow, OutboxRow, ParkedRow
 from tidemill.security.data_keys import SecretKeyRow
 from tidemill.storage.database.statements import load_statements
-from tidemill.storage.migrations.session import Driver
+from tidemill.storage.migrations.connection import Driver
 from tidemill.storage.queries.archived import late_table, spans_left
 
 FILES = sorted((Path(tidemill.__file__).parent / "storage").rglob("*.sql"))

@@ -19,16 +19,11 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.domain.table_shape import TableShape
 from tidemill.storage.migrations import migrate
-from tidemill.storage.migrations.migrate import (
-    NotMigrated,
-    check,
-    downgrade,
-    status,
-    upgrade,
-    upgrade_sql,
-)
+from tidemill.storage.migrations.applied import NotMigrated, check
+from tidemill.storage.migrations.connection import MigrationLimits
+from tidemill.storage.migrations.migrate import downgrade, status, upgrade, upgrade_sql
 from tidemill.storage.migrations.revisions import draft
-from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed, MigrationLimits
+from tidemill.storage.migrations.session import MigrationBlocked, MigrationFailed
 
 MARKET_DATA = ["market_data_0001", "market_data_0002", "market_data_0003"]
 PROFILES = ["connector_profiles_0001", "connector_profiles_0002"]

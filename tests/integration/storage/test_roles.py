@@ -13,8 +13,9 @@ from tidemill.app.deployment import Deployment
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.errors import UsageError
 from tidemill.settings import Settings
-from tidemill.storage.migrations.migrate import check, upgrade
-from tidemill.storage.migrations.session import Driver
+from tidemill.storage.migrations.applied import check
+from tidemill.storage.migrations.connection import Driver
+from tidemill.storage.migrations.migrate import upgrade
 
 Login = Callable[[str | None], AbstractAsyncContextManager[Driver]]
 

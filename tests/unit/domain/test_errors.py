@@ -27,7 +27,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.rejections import HaltCode, ParkingCode
 from tidemill.storage.database.errors import NotAsExpected, meaning
-from tidemill.storage.migrations.migrate import NotMigrated
+from tidemill.storage.migrations.applied import NotMigrated
 from tidemill.storage.migrations.session import MigrationBlocked
 
 SAID = [

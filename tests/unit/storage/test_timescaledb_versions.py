@@ -3,7 +3,7 @@
 import pytest
 
 from tidemill.domain.errors import UsageError
-from tidemill.storage.migrations.migrate import check_timescaledb
+from tidemill.storage.migrations.applied import check_timescaledb
 
 
 @pytest.mark.parametrize("version", ["2.19.0", "2.19.3", "2.29.2", "2.30.1", "2.32.0", "3.0.0", "2.33.0-dev"])

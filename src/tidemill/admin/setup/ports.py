@@ -30,7 +30,23 @@ class LaneCreation(Protocol):
         ...
 
 
-class Migrations(Protocol):
+class AppliedMigrations(Protocol):
+    """What the database has of the revisions that a deployment needs."""
+
+    async def check(self, *, writes: bool = True) -> None:
+        """Return if the database has what this version needs.
+
+        `writes`: a read-only server is not asked, since a standby may lack what was applied since.
+        Raises `UsageError`.
+        """
+        ...
+
+    async def missing(self) -> Sequence[str]:
+        """Return the revisions that this version needs and the database lacks. Raises `UsageError`."""
+        ...
+
+
+class Migrations(AppliedMigrations, Protocol):
     """The revisions of a deployment, applied and not. Targets are Alembic's words: `heads`, `market_data@head`."""
 
     async def upgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
@@ -43,18 +59,6 @@ class Migrations(Protocol):
 
     async def status(self) -> list[MigrationInfo]:
         """Return every revision that this version knows, and when it was applied."""
-        ...
-
-    async def check(self, *, writes: bool = True) -> None:
-        """Return if the database has what this version needs.
-
-        `writes`: a read-only server is not asked, since a standby may lack what was applied since.
-        Raises `UsageError`.
-        """
-        ...
-
-    async def missing(self) -> Sequence[str]:
-        """Return the revisions that this version needs and the database lacks. Raises `UsageError`."""
         ...
 
     def sql(self) -> str:

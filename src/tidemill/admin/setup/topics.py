@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from tidemill.admin.ports import TopicInspector
-from tidemill.admin.setup.ports import LaneCreation, Migrations
+from tidemill.admin.setup.ports import AppliedMigrations, LaneCreation
 from tidemill.catalog.ports import TopicStore
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.catalog.topics import TopicFinding, TopicOptions, TopicPlan, plan_replies, plan_topics
@@ -39,7 +39,7 @@ class TopicSetup:
     catalog: StreamCatalog
     settings: Callable[[], TopicOptions]
     partitions: int | None
-    migrations: Migrations
+    migrations: AppliedMigrations
     lanes: LaneCreation
     topics: Callable[[], TopicStore]
     inspector: TopicInspector

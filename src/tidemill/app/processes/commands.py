@@ -25,7 +25,7 @@ from tidemill.app.connections import (
 )
 from tidemill.app.deployment import Deployment
 from tidemill.app.processes.base import footprint_job, owner_name, run_process
-from tidemill.app.startup.migrations import demand_migrations, migrations_of
+from tidemill.app.startup.migrations import applied_migrations, demand_migrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
@@ -179,7 +179,7 @@ async def stream_job(
     )
     outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=clock, registry=registry)
     allowed = re.compile(settings.replies)
-    gate = TableGate(stream, StructureDatabase(common.pool.questions), migrations_of(common.deployment))
+    gate = TableGate(stream, StructureDatabase(common.pool.questions), applied_migrations(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
     def make() -> ServiceGroup:

@@ -1,4 +1,4 @@
-"""Whether the database has what this version needs."""
+"""Whether the database has what this version needs. Asked at every start, so Alembic is not loaded for it."""
 
 from __future__ import annotations
 
@@ -8,21 +8,13 @@ from tidemill.app.connections import Login, Tls, database_tls
 from tidemill.app.context_loader import migration_folders
 from tidemill.app.deployment import Deployment
 from tidemill.settings import DatabaseSettings
-from tidemill.storage.migrations.database import MigrationDatabase
+from tidemill.storage.migrations.applied import AppliedMigrations
 
 
-def migrations_of(
-    deployment: Deployment, *, owner: Login = "migration", service: Login = "service"
-) -> MigrationDatabase:
-    """Return the migrations of a deployment's contexts, and of its database. Nothing is connected to.
-
-    `owner`: the login that migrates, and by which their state is told; `service`: the one that only checks it.
-    """
+def applied_migrations(deployment: Deployment, login: Login = "service") -> AppliedMigrations:
+    """Return what is applied of the migrations of a deployment's contexts. Nothing is connected to."""
     contexts = migration_folders(part.context for part in deployment.catalog.contexts.values())
-    server = partial(_server, deployment.settings.database)
-    return MigrationDatabase(
-        owner=partial(server, owner), service=partial(server, service), contexts=contexts
-    )
+    return AppliedMigrations(partial(server_of, deployment.settings.database, login), contexts)
 
 
 async def demand_migrations(deployment: Deployment, *, writes: bool = True, login: Login = "service") -> None:
@@ -30,8 +22,9 @@ async def demand_migrations(deployment: Deployment, *, writes: bool = True, logi
 
     `writes`: a read-only server is not asked, since a standby may lack what was applied since.
     """
-    await migrations_of(deployment, service=login).check(writes=writes)
+    await applied_migrations(deployment, login).check(writes=writes)
 
 
-def _server(settings: DatabaseSettings, login: Login) -> tuple[str, Tls]:
+def server_of(settings: DatabaseSettings, login: Login) -> tuple[str, Tls]:
+    """Return the address of a login, and how to encrypt. Raises `UsageError` where there is none."""
     return settings.dsn(login), database_tls(settings)

@@ -1,20 +1,16 @@
-"""The migrations of a deployment's database: `admin.setup.ports.Migrations` and `catalog.ports.PendingMigrations`."""
+"""The migrations of a deployment's database: `admin.setup.ports.Migrations`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, NextRevision, OnStep
 from tidemill.storage.migrations import migrate, revisions
-from tidemill.storage.migrations.migrate import NotMigrated
-from tidemill.storage.migrations.session import Tls
-
-Server = Callable[[], tuple[str, Tls]]
-"""Returns a URL and how to encrypt. May raise `UsageError`: they are asked for only when the server is."""
+from tidemill.storage.migrations.applied import AppliedMigrations, Server
 
 
-class MigrationDatabase:
+class MigrationDatabase(AppliedMigrations):
     """The applied and pending revisions of a database."""
 
     def __init__(self, *, owner: Server, service: Server, contexts: Mapping[str, Path | None]) -> None:
@@ -22,9 +18,8 @@ class MigrationDatabase:
 
         `contexts`: the name of each chosen context -> the folder of its revisions, None for a built-in one.
         """
+        super().__init__(service, contexts)
         self._owner = owner
-        self._service = service
-        self._contexts = contexts
 
     async def upgrade(self, targets: Sequence[str], on_step: OnStep) -> list[MigrationStep]:
         url, tls = self._owner()
@@ -39,17 +34,6 @@ class MigrationDatabase:
     async def status(self) -> list[MigrationInfo]:
         url, tls = self._owner()
         return await migrate.status(url, contexts=self._contexts, tls=tls)
-
-    async def check(self, *, writes: bool = True) -> None:
-        url, tls = self._service()
-        await migrate.check(url, contexts=self._contexts, tls=tls, writes=writes)
-
-    async def missing(self) -> Sequence[str]:
-        try:
-            await self.check()
-        except NotMigrated as pending:
-            return pending.missing
-        return ()
 
     def sql(self) -> str:
         return migrate.upgrade_sql(self._contexts)

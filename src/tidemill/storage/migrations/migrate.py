@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import io
-import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import datetime
 from typing import Any, Final
 
 import alembic.command
@@ -25,11 +23,12 @@ from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
-from tidemill.domain.error_codes import ErrorCode
-from tidemill.domain.errors import TidemillError, UsageError
+from tidemill.domain.errors import TidemillError
+from tidemill.storage.migrations.applied import applied_revisions, check_encoding
+from tidemill.storage.migrations.connection import MigrationLimits, Tls, connected
+from tidemill.storage.migrations.folders import Contexts
 from tidemill.storage.migrations.revisions import (
     VERSION_TABLE,
-    Contexts,
     alembic_config,
     branch_of,
     described,
@@ -38,15 +37,7 @@ from tidemill.storage.migrations.revisions import (
     own_revisions,
     script_directory,
 )
-from tidemill.storage.migrations.session import (
-    Driver,
-    MigrationDeadlocked,
-    MigrationLimits,
-    Tls,
-    connected,
-    our_turn,
-    run_migrations,
-)
+from tidemill.storage.migrations.session import MigrationDeadlocked, our_turn, run_migrations
 
 _CREATE_HISTORY = """
 create table if not exists public.tidemill_migration (
@@ -57,16 +48,9 @@ _APPLIED = text(
     "insert into public.tidemill_migration (revision, branch, description) values (:id, :branch, :what)"
 )
 _UNDONE = text("delete from public.tidemill_migration where revision = :id")
-_HISTORY = "select revision, applied_at from public.tidemill_migration"
-_TIMESCALEDB = "select extversion from pg_extension where extname = 'timescaledb'"
 
 HEADS: Final = "heads"
 """The default target of an upgrade: the newest revision of every branch that is needed."""
-
-OLDEST_TIMESCALEDB: Final = (2, 19)
-BROKEN_TIMESCALEDB: Final = (
-    "2.30.0"  # prepared statements, as all of asyncpg's are, give wrong results at the sixth call
-)
 
 _SEARCH_PATH = """
 select concat_ws(', ', 'public', (
@@ -74,19 +58,6 @@ select concat_ws(', ', 'public', (
   where extname = 'timescaledb' and nspname <> 'public'))
 """
 """Revisions call `create_hypertable` and others by name, wherever an operator has put the extension."""
-
-_HAS_HISTORY = "select to_regclass('public.tidemill_migration') is not null"
-
-
-class NotMigrated(UsageError):
-    """The database lacks revisions that this version needs. `missing` names them."""
-
-    kind = ErrorCode.NOT_MIGRATED
-
-    def __init__(self, missing: Sequence[str]) -> None:
-        """Services report this at start, and end."""
-        super().__init__(f"the database lacks the migrations {', '.join(missing)}", missing=tuple(missing))
-        self.missing = tuple(missing)
 
 
 async def upgrade(
@@ -144,7 +115,7 @@ async def status(
     config = alembic_config(contexts)
     own = list(own_revisions(script_directory(config)))
     async with connected(url, tls, limits or MigrationLimits(), writes=False) as connection:
-        applied = await _applied(connection)
+        applied = await applied_revisions(connection)
     known = [each for each in own if is_needed(each, config) or each.revision in applied]
     newest = {branch_of(each): each.revision for each in known if each.revision in applied}
     return [
@@ -157,69 +128,6 @@ async def status(
         )
         for each in known
     ]
-
-
-async def check(
-    url: str,
-    *,
-    contexts: Contexts = None,
-    tls: Tls = None,
-    limits: MigrationLimits | None = None,
-    writes: bool = True,
-) -> None:
-    """Return if the database has every revision that `contexts` need; it may have newer ones, and others.
-
-    `writes`: a read-only server is refused, since a standby may lag.
-
-    Raises:
-        NotMigrated: it lacks some.
-        UsageError: its encoding or TimescaleDB is not supported; or a wrong address or login.
-        Unavailable: no server.
-    """
-    config = alembic_config(contexts)
-    known = [each for each in own_revisions(script_directory(config)) if is_needed(each, config)]
-    async with connected(url, tls, limits or MigrationLimits(), writes=writes) as connection:
-        check_encoding(connection.get_settings().server_encoding)
-        applied = await _applied(connection)
-        timescaledb = await connection.fetchval(_TIMESCALEDB)
-    missing = [each.revision for each in known if each.revision not in applied]
-    if missing:
-        raise NotMigrated(missing)
-    check_timescaledb(timescaledb)
-
-
-def check_encoding(encoding: str) -> None:
-    """Return if texts of any client can be stored. Raises `UsageError`."""
-    if encoding != "UTF8":
-        raise UsageError(
-            f"the database is encoded in {encoding}, and must be in UTF8, so that every text can be stored: create "
-            "another with `create database NAME encoding 'UTF8' template template0`"
-        )
-
-
-def check_timescaledb(version: str | None) -> None:
-    """Return if this version of the extension may be used.
-
-    Raises:
-        UsageError: it is absent, too old, or 2.30.0, which gives wrong answers.
-    """
-    if version is None:
-        raise UsageError(
-            "the database has no extension timescaledb, which its migrations have added: it was dropped, with every "
-            "hypertable; restore the database from a backup"
-        )
-    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < OLDEST_TIMESCALEDB:
-        raise UsageError(f"TimescaleDB {version} is too old: update the extension to 2.19 or later")
-    if version == BROKEN_TIMESCALEDB:
-        raise UsageError(
-            f"TimescaleDB {version} repeats rows under a LIMIT parameter: update the extension to 2.31 or later"
-        )
-
-
-async def _applied(connection: Driver) -> Mapping[str, datetime]:
-    if not await connection.fetchval(_HAS_HISTORY):
-        return {}
-    return {row["revision"]: row["applied_at"] for row in await connection.fetch(_HISTORY)}
 
 
 DEADLOCKS: Final = 5

@@ -1,15 +1,11 @@
-"""The revisions: their folders, their heads, and the creation of a new one.
-
-Every folder is a branch: `core`, one per context, one per plug-in. A revision is named after its branch,
-`market_data_0002`, and its file after its number, `0002_add_spread.py`.
-"""
+"""The revisions as Alembic reads them: their order, their heads, and the creation of a new one."""
 
 from __future__ import annotations
 
 import io
 import re
 from argparse import Namespace
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -21,20 +17,12 @@ from alembic.util import CommandError
 from tidemill.admin.setup.revisions import NextRevision
 from tidemill.domain.errors import ContractError, UsageError
 from tidemill.runtime.resources import migrations_dir
+from tidemill.storage.migrations.folders import CORE, Contexts, folders_of
 
 VERSION_TABLE: Final = "tidemill_version"
 """Alembic's own table in schema public: the newest revision of every branch."""
 
-CORE: Final = "core"
-
 _BRANCH = re.compile(r"[a-z][a-z0-9_]*")
-
-
-Contexts = Mapping[str, Path | None] | None
-"""What a deployment needs beside `core`: folder by context, None for the built-in folder of that name, if there is one.
-
-None as a whole: every built-in context.
-"""
 
 _NEEDED: Final = "needed"
 
@@ -42,27 +30,16 @@ _NEEDED: Final = "needed"
 def alembic_config(contexts: Contexts = None) -> Config:
     """Return Alembic's configuration: the folders that are needed, and all other built-in ones. No file is read.
 
-    The others are there because a database may hold revisions of a context that was chosen before.
-
     Raises:
         ContractError: a folder of `contexts` does not exist.
     """
-    root = migrations_dir()
-    ours = {folder.name: folder for folder in _own_folders(root)}
-    brought = {name: path.resolve() for name, path in (contexts or {}).items() if path is not None}
-    for folder in brought.values():
-        if not folder.is_dir():
-            raise ContractError(
-                f"no folder of migrations at {folder}: create one with `tidemill migrate --new`, or correct the context"
-            )
-    folders = ours | brought
-    needed = folders.keys() if contexts is None else {CORE, *contexts}
+    folders = folders_of(contexts)
     config = Config(stdout=io.StringIO(), cmd_opts=Namespace(quiet=True))
-    config.attributes[_NEEDED] = {folder for name, folder in folders.items() if name in needed}
+    config.attributes[_NEEDED] = set(folders.needed.values())
     for option, value in {
-        "script_location": str(root),
+        "script_location": str(migrations_dir()),
         "path_separator": "newline",  # a character that paths do not have
-        "version_locations": "\n".join(map(str, folders.values())),
+        "version_locations": "\n".join(map(str, folders.all.values())),
     }.items():
         config.set_main_option(option, value.replace("%", "%%"))
     return config
@@ -161,9 +138,3 @@ def next_revision(branch: str, folder: Path | None = None) -> NextRevision:
             f"{branch} has two newest revisions, {' and '.join(sorted(ends))}: let one revise the other"
         )
     return NextRevision(branch, len(own) + 1, place, (*(name for name in own if name not in ends), *ends))
-
-
-def _own_folders(root: Path) -> list[Path]:
-    return sorted(
-        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(("_", "."))
-    )

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tidemill.domain.errors import ContractError
+from tidemill.storage.migrations.folders import Contexts, needed_revisions
 from tidemill.storage.migrations.migrate import upgrade_sql
 from tidemill.storage.migrations.revisions import (
-    Contexts,
     alembic_config,
     branch_of,
     is_needed,
@@ -38,6 +38,31 @@ def needed(contexts: Contexts) -> set[str]:
 
 def known(contexts: Contexts) -> set[str]:
     return {branch_of(each) for each in own_revisions(script_directory(alembic_config(contexts)))}
+
+
+def by_alembic(contexts: Contexts) -> set[str]:
+    config = alembic_config(contexts)
+    return {each.revision for each in own_revisions(script_directory(config)) if is_needed(each, config)}
+
+
+def test_the_names_are_those_that_alembic_reads(tmp_path: Path) -> None:
+    """A process that starts reads them without it."""
+    folder = plug_in(tmp_path / "it", "its_own")
+    (folder / "0002_more.py").write_text(
+        'revision: str = "its_own_0002"\ndown_revision = "its_own_0001"\n\ndef upgrade():\n    pass\n'
+    )
+    for contexts in (None, {}, {"market_data": None}, {"it": folder, "users": None}):
+        names = needed_revisions(contexts)
+        assert set(names) == by_alembic(contexts)
+        assert len(names) == len(set(names))
+        assert names[0] == "core_0001"
+
+
+def test_a_file_that_names_no_revision_is_named(tmp_path: Path) -> None:
+    folder = plug_in(tmp_path / "it", "its_own")
+    (folder / "0002_more.py").write_text("revision = make_name()\n")
+    with pytest.raises(ContractError, match=r"0002_more\.py does not name its revision"):
+        needed_revisions({"it": folder})
 
 
 def test_by_default_every_built_in_context_is_needed() -> None:
