@@ -16,6 +16,8 @@ import pytest
 T = TypeVar("T")
 
 VARIABLE: Final = "TIDEMILL_TEST_SEED"
+EVERY: Final = "TIDEMILL_TEST_EVERY_CASE"
+"""Set to anything, `sample` leaves nothing out: `make trials`."""
 
 
 def run_seed() -> int:
@@ -27,6 +29,14 @@ def chosen_of_each(*kinds: Sequence[T]) -> list[T]:
     """Return one of each kind, as this run's seed chooses them."""
     source = Random(run_seed())
     return [source.choice(kind) for kind in kinds]
+
+
+def sample(cases: Sequence[T], size: int) -> list[T]:
+    """Return as many of the cases as this run's seed chooses, in their order; all of them in `make trials`."""
+    if EVERY in os.environ:
+        return list(cases)
+    chosen = Random(run_seed()).sample(range(len(cases)), size)
+    return [cases[index] for index in sorted(chosen)]
 
 
 def pytest_configure() -> None:
