@@ -8,6 +8,7 @@ import pty
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,16 +20,19 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from tests.support.clients.walkthrough import Command, Shell, agrees, steps
 from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.runtime.service import Exit
 from tidemill_devkit.demo.archive_proof import KNOWN as KNOWN_ARCHIVE
+from tidemill_devkit.demo.place import LATEST
 from tidemill_devkit.demo.quotes import KNOWN, ROWS
 from tidemill_devkit.stack import Stack
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAM = [sys.executable, "-m", "tidemill"]
 COLUMNS = 80
 RUN_S = HANGING_S
@@ -258,6 +262,27 @@ def test_the_run_can_be_gone_on_with(runs: Runs) -> None:
         assert process.wait(HANGING_S) == Exit.DRAINED
 
 
+def test_the_readme_goes_on_over_http(runs: Runs, tmp_path: Path) -> None:
+    """To the letter, but for the port, the cache of this run, and which of the two runs is the latest."""
+    section = README.split("\n## Over HTTP\n")[1].split("\n## ")[0]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = str(free.getsockname()[1])
+    bare = {name: value for name, value in runs.environment.items() if not name.startswith("TIDEMILL_")}
+    latest = Path(runs.report["env_file"]).with_name(LATEST)
+    assert latest.resolve().suffix == ".env"
+    typed_lines = 0
+    with Shell(tmp_path, bare) as shell:
+        shell.type(f"cd {tmp_path}")
+        for step in steps(section.replace("8000", port)):
+            assert isinstance(step, Command)
+            text = step.text.replace("~/.cache/tidemill/demo/latest.env", str(latest))
+            _, printed = shell.type(text.replace(".venv", str(Path(sys.prefix))))
+            assert agrees(step.printed, printed), f"$ {text}\n{printed}\nbut the README says\n{step.printed}"
+            typed_lines += 1
+        shell.type("kill %1; wait")
+    assert typed_lines == 6
+
+
 def test_what_is_not_owned_is_not_taken_down(runs: Runs) -> None:
     assert runs.report["clean_up"] == [f"demo --remove {runs.report['run']}"]
 
@@ -271,7 +296,7 @@ def test_a_run_that_is_stopped_leaves_no_process(environment: Mapping[str, str])
     try:
         name = next(found[1] for line in run.stderr if (found := RUN.search(line))).replace("_", "-")
         topics = f"tidemill-demo-{name}"
-        eventually_blocking(lambda: len(serving(topics)) == 2, what="both processes")
+        eventually_blocking(lambda: len(serving(topics)) == 3, what="the first processes")
     finally:
         run.send_signal(signal.SIGTERM)
     assert f"tidemill demo --remove {name}" in run.communicate(timeout=HANGING_S)[1]

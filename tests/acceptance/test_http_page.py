@@ -69,9 +69,10 @@ def test_who_follows_the_page_sees_what_it_shows(deployment: Deployment, reader:
 def test_the_readme_creates_finds_and_reads_over_http(
     deployment: Deployment, reader: Shell, address: str
 ) -> None:
-    (section,) = [part for part in README.split("\n## ") if part.startswith("Over HTTP\n")]
+    """Beside the service that is run by hand; test_demo.py has the same after the demo."""
+    requests = README.split("\n## Over HTTP\n")[1].split("\n## ")[0].partition("A create, ")[2]
     port = address.rpartition(":")[2]
     reader.type(f"TIDEMILL_HTTP_PORT={port} tidemill serve all 2> serve.log &")
     reader.type(f"curl --silent --retry 120 --retry-delay 1 --retry-connrefused http://{address}/livez")
-    assert follow(reader, section, address) == 3
+    assert follow(reader, requests, address) == 3
     reader.type("kill %1; wait")

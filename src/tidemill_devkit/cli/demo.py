@@ -43,8 +43,9 @@ def demo(
 ) -> None:
     """Send 12,154 real quotes the whole way, with typical failures, and prove that exactly the right counts come out.
 
+    One is written over HTTP, twice with one key, and read back.
     Old quotes are then archived: copied, read back, dropped; a forged confirmation is detected.
-    Starts the servers if none are given, and four processes; creates its own database, topics and lake.
+    Starts the servers if none are given, and five processes; creates its own database, topics and lake.
     May be repeated. Exits 1, and prints the differences, unless exactly the planned counts came out.
     """
     from tidemill.domain.errors import TidemillError
@@ -293,6 +294,7 @@ def _show_next(report: DemoReport) -> None:
     groups = (
         ("to look at it", report.look),
         ("to continue: each in its own terminal, with the line above", report.go_on),
+        ("TIDEMILL_HTTP_PORT=8000 before the first serves HTTP, too: /docs there", []),
         ("to clean up", report.clean_up),
     )
     say("  set -a; . {file}; set +a  [dim]# this run's variables[/dim]", file=report.env_file)

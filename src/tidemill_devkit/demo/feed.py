@@ -34,9 +34,9 @@ class SentRecord:
 async def publish_plan(
     deployment: Deployment, plan: DemoPlan, on_progress: Callable[[int], None]
 ) -> list[SentRecord]:
-    """Publish every record in order; return them with their places. `on_progress`: how many are acknowledged.
+    """Publish every record of the feed in order; return them with their places.
 
-    Raises `Unavailable`.
+    `on_progress`: how many are acknowledged. Raises `Unavailable`.
     """
     async with AsyncExitStack() as shared:
         feeds = {
@@ -45,7 +45,7 @@ async def publish_plan(
         }
         by_class = {model: feed for feed in feeds.values() for model in feed.models}
         sent: list[SentRecord] = []
-        for sent_to, records in _runs(plan.records):
+        for sent_to, records in _runs(plan.fed):
             values = [await by_class[type(record.command)].encode(record.command) for record in records]
             places = await feeds[sent_to].send(records, values)
             sent += [SentRecord(record, place) for record, place in zip(records, places, strict=True)]

@@ -37,6 +37,9 @@ _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 AS_OF: Final = datetime(2012, 1, 1, tzinfo=UTC)
 """The time for ages: the quotes end soon after it, and what is two years older must leave."""
 
+LATEST: Final = "latest.env"
+"""A link to the env file of the newest run."""
+
 MAINTENANCE_DATABASE: Final = "postgres"
 
 _URLS: Final = ("url", "migration_url", "reader_url", "archiver_url", "retention_url", "http_url")
@@ -87,6 +90,14 @@ class DemoSite:
         self.env_file.chmod(0o600)  # it may exist
         lines = [f"{name}={shlex.quote(value)}\n" for name, value in self.environment().items()]
         self.env_file.write_text("".join(lines), encoding="utf-8")
+        self._call_it_the_latest()
+
+    def _call_it_the_latest(self) -> None:
+        """Let a name that can be typed without looking it up stand for the file; two runs at once do not collide."""
+        link = self.env_file.with_suffix(".link")
+        link.unlink(missing_ok=True)
+        link.symlink_to(self.env_file.name)
+        link.replace(self.env_file.with_name(LATEST))
 
     def environment(self) -> dict[str, str]:
         """Return the variables that make any `tidemill` verb work on this run. One of them may hold a password."""
@@ -207,7 +218,7 @@ async def remove_run(settings: Settings, run: str) -> None:
     async with AsyncExitStack() as shared:
         await drop_database(await _server(shared, _beside(settings, run)), database_of(run))
     shutil.rmtree(_lake(run), ignore_errors=True)
-    _env_file(run).unlink(missing_ok=True)
+    _remove_env_file(_env_file(run))
 
 
 def _beside(settings: Settings, run: str) -> Settings:
@@ -233,6 +244,13 @@ async def _server(shared: AsyncExitStack, settings: Settings) -> Pool:
 
 def _env_file(run: str) -> Path:
     return cache_folder() / "demo" / f"{run}.env"
+
+
+def _remove_env_file(env_file: Path) -> None:
+    latest = env_file.with_name(LATEST)
+    if latest.is_symlink() and latest.readlink() == Path(env_file.name):
+        latest.unlink()
+    env_file.unlink(missing_ok=True)
 
 
 def _lake(run: str) -> Path:

@@ -2,6 +2,7 @@
 
 Real quotes, and between them the mistakes of real producers, in known numbers. A duplicate and an id that is
 used twice go to the lane of the first one, after it, so that their outcome does not depend on which lane is faster.
+One quote is not in the feed: it is written over HTTP, and once again with its key.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from uuid import UUID
 
 from tidemill.contexts.connector_profiles.messages import DeactivateConnectorProfile
 from tidemill.contexts.market_data.messages import RecordMarketData
+from tidemill.security.principals import DEVELOPMENT
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
@@ -34,6 +36,8 @@ from tidemill_devkit.demo.records import (
 MARKET_DATA: Final = "market-data"
 SERVICE: Final = "quote-feed"
 SOURCE: Final = "bokeh_sampledata"
+HTTP_SERVICE: Final = DEVELOPMENT.name
+"""The service of what is written over HTTP: nobody has a token there."""
 
 LANES: Final = 8
 """Lanes of each aggregate: five stocks and a dozen profiles need no more."""
@@ -44,12 +48,23 @@ REPLAYED: Final = 25
 
 @dataclass(frozen=True)
 class DemoPlan:
-    """The records, and exactly the expected results."""
+    """The records, and exactly the expected results.
+
+    `fed`: those that clients of Kafka publish, in order. `over_http`: those that are then written over HTTP, all with
+    the key of `http_quote`.
+    """
 
     symbols: tuple[str, ...]
     quotes: Sequence[Quote]
-    records: Sequence[Planned]
+    fed: Sequence[Planned]
+    http_quote: Quote
+    over_http: Sequence[Planned]
     lanes: int = LANES
+
+    @property
+    def records(self) -> Sequence[Planned]:
+        """Return all records, whichever way they take to a command topic."""
+        return [*self.fed, *self.over_http]
 
     def expected_outcomes(self) -> Counter[ExpectedOutcome]:
         """Return how many records are expected to have which outcome."""
@@ -72,8 +87,16 @@ def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
     """Return the plan. `now`: the timestamp of the commands; `symbols`: fewer stocks make a smaller demo."""
     real = quotes(symbols)
     clients = Clients(now)
-    market = _woven([applied(MARKET_DATA, clients.quote(quote)) for quote in real], clients, real)
-    return DemoPlan(symbols, real, [*market, *profile_records(now, LANES)])
+    withheld = max((quote for quote in real if quote.symbol == symbols[0]), key=lambda quote: quote.day)
+    good = [applied(MARKET_DATA, clients.quote(quote)) for quote in real if quote is not withheld]
+    written = applied(MARKET_DATA, clients.quote(withheld, service=HTTP_SERVICE))
+    return DemoPlan(
+        symbols,
+        real,
+        fed=[*_woven(good, clients, real), *profile_records(now, LANES)],
+        http_quote=withheld,
+        over_http=[written, written.again()],
+    )
 
 
 def _woven(good: Sequence[Planned], clients: Clients, real: Sequence[Quote]) -> list[Planned]:
@@ -102,9 +125,10 @@ class Clients:
     def __init__(self, now: datetime) -> None:
         self._now = now
 
-    def quote(self, quote: Quote) -> RecordMarketData:
+    def quote(self, quote: Quote, *, service: str = SERVICE) -> RecordMarketData:
         """Return the command that records a quote; its id says which."""
-        return RecordMarketData.model_validate(self._fields(quote, f"{quote.symbol}-{quote.day}"))
+        fields = self._fields(quote, f"{quote.symbol}-{quote.day}") | {"service_name": service}
+        return RecordMarketData.model_validate(fields)
 
     def mistakes(self, real: Sequence[Quote]) -> Iterator[Planned]:
         """Yield the mistakes, each on its own quote."""

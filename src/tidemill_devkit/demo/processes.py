@@ -19,8 +19,9 @@ from typing import Final
 from tidemill.domain.errors import TidemillError
 from tidemill.runtime.service import EXIT_AFTER_S, Exit
 from tidemill_devkit.demo.place import DemoSite
+from tidemill_devkit.demo.polling import polled
 
-PROCESSES: Final = ("commands", "projections")
+PROCESSES: Final = ("commands", "projections", "http")
 """The processes from the start."""
 
 ARCHIVE_PROCESSES: Final = ("retention", "archiver")
@@ -28,6 +29,7 @@ ARCHIVE_PROCESSES: Final = ("retention", "archiver")
 
 _GONE_AFTER_S: Final = EXIT_AFTER_S + 3.0
 _LINES_QUOTED: Final = 6
+_HTTP_SERVED: Final = b'"http_served"'
 
 
 class ProcessEnded(TidemillError):
@@ -76,6 +78,16 @@ class Serving:
             f"    {name}: {line}" for name in self._children for line in _last_lines(self._log(name))
         )
 
+    async def http_address(self) -> str:
+        """Return where the API listens, once its process has logged it. Raises `ProcessEnded`: it does not."""
+        return await polled(self._logged_address)
+
+    async def _logged_address(self) -> str | None:
+        self.demand_alive()
+        whole_lines = self._log("http").read_bytes().split(b"\n")[:-1]
+        addresses = (json.loads(line)["address"] for line in whole_lines if _HTTP_SERVED in line)
+        return next(addresses, None)
+
     async def stop(self) -> list[ProcessExit]:
         """Ask all to drain and wait for it; one that does not end in time is killed."""
         return list(await asyncio.gather(*(self._stop(name) for name in self._children)))
@@ -98,7 +110,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving(place: DemoSite) -> AsyncIterator[Serving]:
-    """Start the first two processes; after the block all have ended in any case.
+    """Start the first processes; after the block all have ended in any case.
 
     Their logs are kept after an error, and deleted otherwise.
     """
@@ -124,6 +136,8 @@ async def _start(name: str, place: DemoSite, log: Path) -> asyncio.subprocess.Pr
         "TIDEMILL_LOG_FORMAT": "json",
         "TIDEMILL_LOG_LEVEL": "INFO",
         "TIDEMILL_HEALTH_PORT": "0",
+        "TIDEMILL_HTTP_HOST": "127.0.0.1",
+        "TIDEMILL_HTTP_PORT": "0",  # any free one, which its log says
         "TIDEMILL_RETENTION_EVERY_S": "0.5",
     }
     given = place.servers.env_file

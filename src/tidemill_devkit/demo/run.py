@@ -17,9 +17,11 @@ from tidemill_devkit.demo import proof
 from tidemill_devkit.demo.archive import archive
 from tidemill_devkit.demo.archive_proof import proof_of_archive
 from tidemill_devkit.demo.feed import SentRecord, publish_plan
+from tidemill_devkit.demo.over_http import QuoteReads, QuoteWrite, read_quote, write_quote
+from tidemill_devkit.demo.over_http_proof import proof_over_http, sent_over_http
 from tidemill_devkit.demo.place import DemoSite, Servers, take_place
 from tidemill_devkit.demo.plan import DemoPlan, make_plan
-from tidemill_devkit.demo.processes import ProcessExit, Serving, serving
+from tidemill_devkit.demo.processes import ARCHIVE_PROCESSES, PROCESSES, ProcessExit, Serving, serving
 from tidemill_devkit.demo.proof import DemoCheck
 from tidemill_devkit.demo.quotes import SYMBOLS
 from tidemill_devkit.demo.report import DemoFindings, DemoReport, make_report
@@ -81,7 +83,8 @@ class _Run:
             await self._prepare(place)
         async with serving(place) as processes:
             with self._timed("process"):
-                sent = await self._through(place, plan, processes)
+                sent, writes = await self._through(place, plan, processes)
+                reads = await self._read_over_http(plan, processes, writes)
             with self._timed("archive"):
                 self._listener.step("archive")
                 archived = await archive(place, processes, self._listener.hops, self._listener.done)
@@ -93,8 +96,10 @@ class _Run:
         with self._timed("proof"):
             answers = await proof.read_outcomes(place.deployment)
             views = await proof.read_views(place.deployment, plan)
+            sent = [*sent, *sent_over_http(plan, answers)]
             checks = [
                 *await self._checks(place, plan, sent, answers, views),
+                *proof_over_http(plan, writes, reads),
                 *proof_of_archive(plan, archived),
                 _check_process_exits(process_exits),
             ]
@@ -123,11 +128,12 @@ class _Run:
             registered = await admin.schemas.register()
             listener.done("schemas", f"{len(registered)} registered")
 
-    async def _through(self, place: DemoSite, plan: DemoPlan, processes: Serving) -> list[SentRecord]:
+    async def _through(
+        self, place: DemoSite, plan: DemoPlan, processes: Serving
+    ) -> tuple[list[SentRecord], Sequence[QuoteWrite]]:
         """Publish while the processes run, and return when everything has passed through."""
-        deployment = place.deployment
-        watch = DemoWatch(deployment, plan, self._listener.hops)
-        feeding = asyncio.create_task(publish_plan(deployment, plan, watch.published))
+        watch = DemoWatch(place.deployment, plan, self._listener.hops)
+        feeding = asyncio.create_task(self._feed(place, plan, processes, watch))
         watching = asyncio.create_task(watch.until_done(processes))
         tasks = (feeding, watching)
         try:
@@ -139,6 +145,25 @@ class _Run:
             if task.done() and not task.cancelled():
                 task.result()
         return await feeding
+
+    async def _feed(
+        self, place: DemoSite, plan: DemoPlan, processes: Serving, watch: DemoWatch
+    ) -> tuple[list[SentRecord], Sequence[QuoteWrite]]:
+        """Publish what is fed, then write over HTTP what is left."""
+        sent = await publish_plan(place.deployment, plan, watch.published)
+        address = await processes.http_address()
+        writes = [await write_quote(address, record.command) for record in plan.over_http]
+        watch.published(len(sent) + len(writes))
+        return sent, writes
+
+    async def _read_over_http(
+        self, plan: DemoPlan, processes: Serving, writes: Sequence[QuoteWrite]
+    ) -> QuoteReads:
+        self._listener.step("http")
+        address = await processes.http_address()
+        reads = await read_quote(address, plan.http_quote, writes[0].seen)
+        self._listener.done("http", f"{len(writes)} writes with one key; {len(reads.page)} rows of a filter")
+        return reads
 
     async def _checks(
         self,
@@ -185,11 +210,10 @@ def _check_audit(balance: Audit) -> DemoCheck:
 
 
 def _check_process_exits(process_exits: Sequence[ProcessExit]) -> DemoCheck:
-    ok = (
-        all(process_exit.exit_code == Exit.DRAINED for process_exit in process_exits)
-        and len(process_exits) == 4
-    )
-    return DemoCheck("all four processes drained after SIGTERM", ok=ok, detail=_ended(process_exits))
+    ok = all(process_exit.exit_code == Exit.DRAINED for process_exit in process_exits) and len(
+        process_exits
+    ) == len(PROCESSES) + len(ARCHIVE_PROCESSES)
+    return DemoCheck("all five processes drained after SIGTERM", ok=ok, detail=_ended(process_exits))
 
 
 def _ended(process_exits: Sequence[ProcessExit]) -> str:

@@ -62,7 +62,7 @@ def test_the_numbers_of_the_plan() -> None:
     expected_outcomes = make_plan(NOW).expected_outcomes()
     assert expected_outcomes == {
         ExpectedOutcome(Outcome.APPLIED): ROWS + 8,
-        ExpectedOutcome(Outcome.DUPLICATE): 126,
+        ExpectedOutcome(Outcome.DUPLICATE): 127,
         ExpectedOutcome(Outcome.DUPLICATE, "INVALID"): 2,
         ExpectedOutcome(Outcome.REJECTED, "ID_REUSE"): 11,
         ExpectedOutcome(Outcome.REJECTED, "INVALID"): 16,

@@ -1,4 +1,4 @@
-"""The demo's two processes: one that ends is noticed and quoted, those that run are ended, logs stay only if needed."""
+"""The demo's first processes: one that ends is quoted, those that run are ended, logs stay only if needed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def waiting(words: str) -> bool:
 async def test_processes_are_ended_and_their_logs_removed() -> None:
     async with serving(PLACE) as running:
         await eventually(
-            lambda: waiting(running.last_words()), what="both processes to look for their servers"
+            lambda: waiting(running.last_words()), what="all processes to look for their servers"
         )
         running.demand_alive()
         process_exits = await running.stop()
