@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+from tidemill.domain.strict_json import MAX_DEPTH
 from tidemill.http.exchange import BODY_WITHIN_S, MAX_BODY_BYTES
-from tidemill.http.json_body import MAX_DEPTH
 from tidemill.http.preferences import MAX_WAIT_S
 from tidemill.http.url import MAX_BYTES, MAX_PARAMETERS
 from tidemill.queries.json_filters import MAX_FILTER_DEPTH

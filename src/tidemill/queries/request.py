@@ -8,11 +8,12 @@ from enum import StrEnum
 from typing import Final
 
 from tidemill.domain.request_codes import RequestCode
+from tidemill.domain.strict_json import JsonFault
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.fault_list import FaultList
 from tidemill.queries.filters import EVERYTHING, Filter, FilterGroup
 from tidemill.queries.json_filters import JsonFilters
-from tidemill.queries.json_values import JsonFault, parsed
+from tidemill.queries.json_values import parsed, sentence
 from tidemill.queries.operands import Operands
 from tidemill.queries.time_bounds import demand_time_bound
 
@@ -242,6 +243,6 @@ def _json_filter(text: str, operands: Operands, faults: FaultList) -> Filter:
     try:
         value = parsed(text)
     except JsonFault as fault:
-        faults.add("_where", str(fault), RequestCode.BAD_PARAMETER)
+        faults.add("_where", sentence(fault), RequestCode.BAD_PARAMETER)
         return EVERYTHING
     return JsonFilters(operands).read(value, "_where")

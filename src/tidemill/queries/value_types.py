@@ -16,7 +16,8 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
-from tidemill.queries.json_values import JsonFault, compact, parsed
+from tidemill.domain.strict_json import JsonFault
+from tidemill.queries.json_values import compact, parsed, sentence
 
 MAX_NUMBER_CHARACTERS: Final = 1_000
 MAX_EXPONENT: Final = 400
@@ -245,7 +246,7 @@ def _json(text: str) -> Bound:
     try:
         parsed(text)
     except JsonFault as fault:
-        raise ValueFault(f"is not JSON that can be stored: {fault}") from fault
+        raise ValueFault(f"is not JSON that can be stored: {sentence(fault)}") from fault
     return Bound(text)
 
 
@@ -253,7 +254,7 @@ def _from_decoded(value: Any) -> Bound:
     try:
         return Bound(compact(value))
     except JsonFault as fault:
-        raise ValueFault(f"cannot be stored: {fault}") from fault
+        raise ValueFault(f"cannot be stored: {sentence(fault)}") from fault
 
 
 def _nothing(text: str) -> Bound:

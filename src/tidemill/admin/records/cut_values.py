@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from tidemill.domain.json_text import key_given_twice
+from tidemill.domain.strict_json import key_given_twice
 
 _BELOW_MICROSECONDS: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
 
