@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import Callable, Collection
 from contextlib import AsyncExitStack
 from typing import Literal
 
@@ -27,7 +28,8 @@ Tls = ssl.SSLContext | Literal[False] | None
 class SharedResources(AsyncExitStack):
     """What the services of one process share.
 
-    `cutoff`: ends their waits for the database. `names`: the application names of their connections.
+    `cutoff`: ends their waits for the database. `names`: the application names of their connections. `missing`: the
+    servers (`database`, `kafka`) that did not answer when they were last asked.
     """
 
     def __init__(self) -> None:
@@ -35,6 +37,7 @@ class SharedResources(AsyncExitStack):
         super().__init__()
         self.cutoff = Cutoff()
         self.names: set[str] = set()
+        self.missing: Callable[[], Collection[str]] = tuple[str, ...]
 
 
 def database_tls(settings: DatabaseSettings) -> Tls:

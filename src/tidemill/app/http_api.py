@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -63,8 +63,10 @@ from tidemill.storage.security.principals import PrincipalDatabase
 from tidemill.storage.submissions.intents import IntentDatabase
 from tidemill.submissions.journal import JournalledIntents
 from tidemill.submissions.sender import SubmitterOptions
+from tidemill.transport.kafka.client.probe import KafkaProbe
 
 _DRAIN_S = 5.0
+_KAFKA_PROBLEM = "kafka is not available: nothing can be written, and read models stand still"
 
 _log = logger(__name__)
 
@@ -104,8 +106,7 @@ async def open_api(
     )
     shared.push_async_callback(authenticator.close)
     await _warn_without_principals(authenticator)
-    health = HealthReader(server=ServiceDatabase(write), pools=parts.pools, clock=parts.clock)
-    shared.push_async_callback(health.close)
+    health = _open_health(shared, parts)
     queries = parts.queries()
     await queries.queries.check()
     routes = ApiRoutes(
@@ -228,6 +229,16 @@ class _Parts:
     def _use(self, collection: Collection, name: str) -> ColumnUse:
         column = self.collections.visible(collection.name).columns[name]
         return ColumnUse(encoding_of(column), sorted(column.type.operators), column.type.sortable)
+
+
+def _open_health(shared: SharedResources, parts: _Parts) -> HealthReader:
+    def problems() -> Sequence[str]:
+        return [_KAFKA_PROBLEM] if KafkaProbe.name in shared.missing() else []
+
+    server = ServiceDatabase(parts.pools["write"])
+    health = HealthReader(server=server, pools=parts.pools, clock=parts.clock, problems=problems)
+    shared.push_async_callback(health.close)
+    return health
 
 
 async def _warn_without_principals(authenticator: Authenticator) -> None:

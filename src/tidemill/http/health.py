@@ -91,6 +91,10 @@ class Dependencies:
         names = [watch.probe.name for watch in self._watches]
         return {name: self._of(self._answers.get(name)) for name in names}
 
+    def missing(self) -> list[str]:
+        """Return the servers that do not answer; one that was not asked yet may."""
+        return [name for name, health in self.health().items() if name in self._answers and not health.ok]
+
     async def loss_of(self, name: str) -> None:
         """Return when a server does not answer; never for one without a probe."""
         while (answer := self._answers.get(name)) is None or answer.ok:

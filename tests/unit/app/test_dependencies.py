@@ -38,3 +38,15 @@ async def test_who_is_about_to_decide_does_not_wait_for_the_next_look() -> None:
         dependencies.ask_at_once()
         await loss
         assert not dependencies.health()["database"].ok
+
+
+async def test_a_server_is_missing_once_it_was_asked_and_did_not_answer() -> None:
+    server = Flaky()
+    dependencies = Dependencies([server], every_s=HOUR_S)
+    assert dependencies.missing() == []
+    async with dependencies.watching():
+        await eventually(lambda: dependencies.health()["database"].ok, what="an answer")
+        assert dependencies.missing() == []
+        dependencies.ask_at_once()
+        await dependencies.loss_of("database")
+        assert dependencies.missing() == ["database"]

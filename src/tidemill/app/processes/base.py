@@ -191,6 +191,7 @@ class Process:
 
     async def _serve(self) -> Exit:
         shared = SharedResources()
+        shared.missing = self._dependencies.missing
         cutting = asyncio.create_task(self._cut_off(shared), name="cut off")
         try:
             async with shared:
