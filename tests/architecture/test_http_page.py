@@ -12,9 +12,18 @@ from tidemill.http.preferences import preferences
 from tidemill.http.problems import REJECTION_STATUS, rejection_status
 from tidemill.http.routes.shapes import PREFER
 from tidemill.queries.encodings import BY_TYPE
+from tidemill.queries.value_types import OPERATORS, value_type
 from tidemill.settings.http import HttpSettings
 
 PAGE = Path("docs/http.md")
+FAMILIES = {
+    "integers": ("smallint", "integer", "bigint"),
+    "floats": ("real", "double precision"),
+    "times": ("timestamptz", "timestamp", "time"),
+    "dates": ("date",),
+    "arrays": ("text[]", "bigint[]"),
+}
+"""The types that a word of the page stands for; other words are types themselves."""
 
 
 def cells(title: str) -> list[list[str]]:
@@ -79,3 +88,32 @@ def test_preferences_are_those_that_are_understood() -> None:
     assert [*re.findall(r"`([^`]+)`", PREFER.text)] == listed
     for name in listed:
         assert preferences(name.replace("SECONDS", "3")) != preferences(None), name
+
+
+def test_each_answer_of_retry_is_explained() -> None:
+    page = section(PAGE, "Send it again").split("\n## ")[0]
+    _, *listed = re.findall(r"^\| `([a-z-]+)` \| ([^|]+) \|$", page, re.MULTILINE)
+    assert sorted(name for name, _ in listed) == sorted(map(str, Retry))
+    meaning = dict(listed)
+    assert "Retry-After" in meaning[Retry.LATER]
+    assert "new key" in meaning[Retry.NEW_KEY]
+
+
+def operators_of(cell: str, above: set[str]) -> set[str]:
+    """Read a cell of the table of operators; `above`: those of the row before, which are `the same`."""
+    plain = re.sub(r"\(.*\)", "", cell)
+    own = {name for group in names(plain) for name in group.split()}
+    return own | above if plain.startswith("the same") else own
+
+
+def test_each_type_has_the_operators_that_the_page_lists() -> None:
+    table = section(PAGE, "A page").split("| type of the field | operators |")[1].split("\n\n")[0]
+    listed: dict[str, set[str]] = {}
+    above: set[str] = set()
+    for words, cell in re.findall(r"^\| ([a-z][^|]*) \| ([^|]*) \|$", table, re.MULTILINE):
+        above = operators_of(cell, above)
+        for word in re.findall(r"[a-z]+", re.sub(r"others ", "", words)):
+            listed |= dict.fromkeys(FAMILIES.get(word, (word,)), above)
+    assert listed == {name: set(value_type(name).operators) for name in listed}
+    assert {kind.name for kind in map(value_type, BY_TYPE)} <= listed.keys()
+    assert set().union(*listed.values()) == OPERATORS

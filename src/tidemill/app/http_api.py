@@ -191,6 +191,10 @@ class _Parts:
             status=submissions.status,
             reader=self.reader,
             recorder=self.recorder,
+            advice={
+                part.stream.aggregate: part.context.codes
+                for part in self.deployment.catalog.contexts.values()
+            },
             demand_key=self.deployment.settings.http.demand_idempotency_key,
         )
 

@@ -32,6 +32,8 @@ REJECTION_STATUS: Final[Mapping[str, tuple[int, Retry]]] = {
 }
 """The status of each code of an outcome; those that a context declares are 409 unless they are listed."""
 
+NO_CODES: Final[Mapping[str, str]] = {}
+
 _RETRY_AFTER_S: Final = 1.0
 
 
@@ -48,9 +50,11 @@ def rejections_by_status() -> dict[int, list[str]]:
     return by_status
 
 
-def advice_of(code: str) -> str:
-    """Return what to do about the code of an outcome; of a context's own code its message says it."""
-    return {**REJECTED, **PARKED}.get(code, "read `detail`, correct the command, send it with a new key")
+def advice_of(code: str, own: Mapping[str, str] = NO_CODES) -> str:
+    """Return what to do about the code of an outcome. `own`: the codes of the command's context."""
+    return {**own, **REJECTED, **PARKED}.get(
+        code, "read `detail`, correct the command, send it with a new key"
+    )
 
 
 def refusal(error: RequestRefused, *, instance: str) -> HttpAnswer:

@@ -33,12 +33,13 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
-from tidemill.storage.queries.seen import SeenDatabase, seen_expression
+from tidemill.storage.queries.seen import SeenDatabase
 from tidemill.storage.read_models.pages import ReadModelDatabase
 from tidemill.storage.read_models.rows import ViewDatabase
 
 TICKS = Stream.of(replace(market_data, partitions=2))
 (QUOTES,) = [projection for projection in market_data.projections if projection.name == "latest-quotes"]
+NOTHING = SeenNumber(1, 0)
 SYMBOLS = ("AAPL", "IBM", "MSFT", "TSLA")
 
 
@@ -135,11 +136,7 @@ async def test_a_read_with_the_token_of_a_write_is_never_older(
 
 
 async def test_what_an_answer_says_it_saw_is_what_its_rows_show(market: Market) -> None:
-    """The token is read in the statement of the rows, while a projector writes."""
-    statement = (
-        f"select max(price), {seen_expression(1, of_read_model=True)}, {seen_expression(2, of_read_model=False)} "
-        "from public.latest_quotes"
-    )
+    """The token of `seen=all` is asked before the rows, while a projector writes: they show it, or more."""
     stopped = asyncio.Event()
 
     async def writing() -> None:
@@ -150,13 +147,13 @@ async def test_what_an_answer_says_it_saw_is_what_its_rows_show(market: Market) 
     partition = market.harness.topic.lane(
         RecordMarketData(**base(symbol="AAPL", price=1, time=START, source="t"))
     )
-    last = 0
+    lane, last = SeenLane(TICKS.aggregate, partition), 0
     while last < 50:
-        (row,) = await market.reading.fetch(statement, QUOTES.name, TICKS.aggregate)
-        price, folded, written = row
-        last = int(price or 0)
-        assert folded == (f"market-data.{partition}={last}" if last else "")
-        assert int(written.partition("=")[2] or 0) >= last
+        folded = await market.waiter.lanes_of(TICKS.aggregate, QUOTES.name)
+        last = int(await market.reading.fetchval("select max(price) from public.latest_quotes") or 0)
+        written = await market.waiter.lanes_of(TICKS.aggregate, None)
+        assert NOTHING <= folded.get(lane, NOTHING) <= SeenNumber(1, last) <= written.get(lane, NOTHING)
+        assert folded.keys() | written.keys() <= {lane}
     stopped.set()
     await task
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from tidemill.storage.queries.archived import spans_left
-from tidemill.storage.queries.seen import seen_expression
 
 LEFT = """select lower(span) as start, upper(span) as end from unnest((
 select range_agg(tstzrange(range_start, range_end)) from (
@@ -24,13 +23,3 @@ where a.table_name = $1 and a.closed and exists (select from tm_late."public__Ti
 def test_the_spans_that_left() -> None:
     assert spans_left("public.Ticks", has_late=True) == LEFT
     assert "tm_late" not in spans_left("public.Ticks", has_late=False)
-
-
-def test_the_token_of_an_answer_is_an_expression_with_its_own_parameter() -> None:
-    for of_read_model in (True, False):
-        expression = seen_expression(7, of_read_model=of_read_model)
-        assert expression.startswith("(select coalesce(string_agg(")
-        assert expression.endswith(" > 0)")
-        assert "$7::text" in expression
-        assert "$1" not in expression
-        assert "--" not in expression

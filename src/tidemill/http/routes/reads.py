@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self
+from typing import Any, Final
 from urllib.parse import quote
 
-from tidemill.admin.service.query_records import QueryOperation as Work
-from tidemill.admin.service.query_records import QueryRecorder, QueryRun
 from tidemill.domain.collection import CollectionKind
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
@@ -19,31 +16,25 @@ from tidemill.http.access import readable
 from tidemill.http.answer import HttpAnswer, json_answer
 from tidemill.http.exchange import Exchange
 from tidemill.http.models import QueryResponse
-from tidemill.http.preferences import READ_WAIT_S, none_match
+from tidemill.http.preferences import none_match
 from tidemill.http.route_table import Operation, Parameter
 from tidemill.http.routes import shapes
+from tidemill.http.routes.read_run import ReadParts, ReadRun
 from tidemill.queries.archived import PartialAnswer
-from tidemill.queries.collections import Collections, VisibleCollection, no_document, parse_key
+from tidemill.queries.collections import VisibleCollection, no_document, parse_key
 from tidemill.queries.complete_reads import CompleteReads
 from tidemill.queries.filters import Filter, predicates
 from tidemill.queries.ports import Document
 from tidemill.queries.reader import CountAnswer, PageAnswer
 from tidemill.queries.request import PageRequest, count_request, fields_request, page_request
 from tidemill.queries.request_body import body_request
-from tidemill.queries.seen import HEADER, NOTHING_SEEN, SeenToken, format_seen, merged, parse_seen
-from tidemill.queries.seen_waiter import Behind, SeenWaiter
-
-_VARY: Final = "Authorization, Accept, Prefer, Tidemill-Seen"
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReadRoutes:
+class ReadRoutes(ReadParts):
     """The operations that read. `timeout_s`: of the database."""
 
-    collections: Collections
     reads: CompleteReads
-    waiter: SeenWaiter
-    recorder: QueryRecorder
     timeout_s: float = 5.0
 
     def operations(self) -> list[Operation]:
@@ -125,7 +116,7 @@ class ReadRoutes:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
         key = parse_key(collection, exchange.raw["id"])
         fields = fields_request(collection, exchange.pairs)
-        read = await _Read.begin(self, exchange, collection)
+        read = await ReadRun.begin(self, exchange, collection)
         with read.timed(_pattern(collection, "by key")) as run:
             document = await self.reads.reader.document(
                 collection, key, fields, numbers_native=native, timeout_s=self.timeout_s
@@ -162,7 +153,7 @@ class ReadRoutes:
     async def _paged(
         self, exchange: Exchange, collection: VisibleCollection, request: PageRequest
     ) -> tuple[HttpAnswer, PageAnswer]:
-        read = await _Read.begin(self, exchange, collection)
+        read = await ReadRun.begin(self, exchange, collection)
         with read.timed(_page_pattern(collection, request)) as run:
             page, partial = await self.reads.page(
                 collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
@@ -174,7 +165,7 @@ class ReadRoutes:
         collection = readable(self.collections, exchange)
         demand_json(exchange.header("accept"))
         request = count_request(collection, exchange.pairs)
-        read = await _Read.begin(self, exchange, collection)
+        read = await ReadRun.begin(self, exchange, collection)
         with read.timed(
             _pattern(collection, f"count {request.mode} {_filter_pattern(request.where)}")
         ) as run:
@@ -186,108 +177,6 @@ class ReadRoutes:
         return read.finished(
             json_answer(_counted(counted) | ({"incomplete": incomplete} if incomplete else {}))
         )
-
-
-class _Read:
-    """One read: it waits for what its client has seen, is timed and recorded, and its answer says what it shows."""
-
-    def __init__(
-        self,
-        routes: ReadRoutes,
-        exchange: Exchange,
-        collection: VisibleCollection,
-        shows: SeenToken,
-        behind: Behind | None,
-    ) -> None:
-        self._routes = routes
-        self._exchange = exchange
-        self.collection_name = collection.name
-        self._shows = shows
-        self._behind = behind
-        self.seconds = 0.0
-
-    @classmethod
-    async def begin(cls, routes: ReadRoutes, exchange: Exchange, collection: VisibleCollection) -> _Read:
-        """Wait until the rows show what the client has seen. Raises `RequestRefused`."""
-        prefer, header = exchange.prefer, exchange.header(HEADER.lower())
-        declared = collection.collection
-        seen = NOTHING_SEEN if header is None else parse_seen(header)
-        behind = None
-        if seen:
-            wait_s = READ_WAIT_S if prefer.wait_s is None else prefer.wait_s
-            reached = await routes.waiter.reached(
-                seen,
-                declared.projection,
-                wait_s,
-                stale_ok=prefer.stale_ok,
-                visible=lambda aggregate: _may_know(routes, exchange, aggregate),
-            )
-            behind = reached if isinstance(reached, Behind) else None
-        shows = seen if behind is None else NOTHING_SEEN
-        if prefer.seen_all:
-            shows = merged(shows, await routes.waiter.lanes_of(declared.aggregate, declared.projection))
-        return cls(routes, exchange, collection, shows, behind)
-
-    def timed(self, pattern: str, work: Work = Work.FIND) -> _Timed:
-        """Return what times and records the block; `pattern`: the shape of what is asked."""
-        return _Timed(self, pattern, work)
-
-    def note(self, run: QueryRun) -> None:
-        """Record how it ran."""
-        self.seconds = run.seconds
-        caller = self._exchange.caller.name
-        query = self._routes.recorder.query(caller, self._exchange.header("x-correlation-id"))
-        self._routes.recorder.note(query, run)
-
-    def finished(self, answer: HttpAnswer) -> HttpAnswer:
-        """Return the answer with the headers of a read."""
-        answer.add(b"cache-control", "private, no-cache")
-        answer.add(b"vary", _VARY)
-        answer.add(b"server-timing", f"db;dur={self.seconds * 1000:.2f}")
-        if self._shows:
-            answer.add(HEADER.lower().encode(), format_seen(self._shows))
-        if self._behind is not None:
-            answer.add(b"tidemill-behind", self._behind.header)
-        return answer
-
-
-class _Timed:
-    """Times a block, and records it with its rows or with the code of its refusal."""
-
-    def __init__(self, read: _Read, pattern: str, work: Work) -> None:
-        self._read = read
-        self._pattern = pattern
-        self._work = work
-        self._began_s = 0.0
-        self.rows = 0
-        self.sql: str | None = None
-
-    def __enter__(self) -> Self:
-        self._began_s = time.perf_counter()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        code = None if error is None else str(getattr(error, "code", RequestCode.INTERNAL))
-        self._read.note(
-            QueryRun(
-                collection=self._read.collection_name,
-                operation=self._work,
-                pattern=self._pattern,
-                seconds=time.perf_counter() - self._began_s,
-                rows=self.rows,
-                sql=self.sql,
-                code=code,
-            )
-        )
-
-
-def _may_know(routes: ReadRoutes, exchange: Exchange, aggregate: str) -> bool:
-    """Tell whether the principal has a grant for a collection of an aggregate: else its lanes do not exist for it."""
-    return any(
-        exchange.caller.grant(collection.name) is not None
-        for collection in routes.collections
-        if collection.collection.aggregate == aggregate
-    )
 
 
 def _page_pattern(collection: VisibleCollection, request: PageRequest) -> str:

@@ -20,12 +20,13 @@ from tidemill.http.exchange import Exchange
 from tidemill.http.json_body import object_of
 from tidemill.http.model_body import model_of
 from tidemill.http.models import CommandRequest, CommandResponse
-from tidemill.http.outcomes import answer_of, response_of
+from tidemill.http.outcomes import ContextAdvice, WriteContext, answer_of, response_of, seen_of
 from tidemill.http.preferences import WRITE_WAIT_S
 from tidemill.http.route_table import Media, NoSuchVerb, Operation, Parameter
 from tidemill.http.routes import shapes
 from tidemill.queries.collections import Collections, VisibleCollection, parse_key
 from tidemill.queries.reader import CollectionReader
+from tidemill.queries.seen import format_seen
 from tidemill.security.principals import Verb
 from tidemill.submissions.identifiers import idempotency_key
 from tidemill.submissions.lookup import CommandStatus
@@ -47,13 +48,17 @@ _WORK: Final = {
 
 @dataclass(frozen=True, kw_only=True)
 class WriteRoutes:
-    """The operations that write. `demand_key`: a write without an Idempotency-Key is refused."""
+    """The operations that write.
+
+    `advice`: see `WriteContext`. `demand_key`: a write without an Idempotency-Key is refused.
+    """
 
     collections: Collections
     writes: Writes
     status: CommandStatus
     reader: CollectionReader
     recorder: QueryRecorder
+    advice: ContextAdvice
     demand_key: bool = False
 
     def operations(self) -> list[Operation]:
@@ -193,7 +198,8 @@ class WriteRoutes:
         self._note(collection.name, _WORK[request.verb], exchange, began_s, result)
         created = request.verb is DocumentVerb.CREATE
         matched = request.precondition.exists
-        answer = answer_of(result, instance=exchange.instance, created=created, matched=matched)
+        asked = WriteContext(instance=exchange.instance, advice=self.advice, created=created, matched=matched)
+        answer = answer_of(result, asked)
         if created and result.applied and result.key is not None:
             answer.add(b"location", f"/api/db/{collection.name}/{quote(result.key, safe='')}")
         await self._represent(answer, collection, result, exchange)
@@ -235,7 +241,10 @@ class WriteRoutes:
         for result in results:
             self._note(collection.name, Work.INSERT, exchange, began_s, result)
         body = b"".join(_line_answer(answer) for answer in answers)
-        return HttpAnswer(200, body, media_type=NDJSON.encode())
+        answer = HttpAnswer(200, body, media_type=NDJSON.encode())
+        if seen := seen_of(results):
+            answer.add(b"tidemill-seen", format_seen(seen))
+        return answer
 
     # --- commands ------------------------------------------------------------------------------------------------
 
@@ -253,7 +262,8 @@ class WriteRoutes:
         began_s = time.perf_counter()
         result = await self.writes.command(request.command, parameters, caller, wait_s)
         self._note(request.command, Work.UPDATE, exchange, began_s, result)
-        return _applied_preferences(answer_of(result, instance=exchange.instance), exchange, result)
+        asked = WriteContext(instance=exchange.instance, advice=self.advice)
+        return _applied_preferences(answer_of(result, asked), exchange, result)
 
     async def _outcome(self, exchange: Exchange) -> HttpAnswer:
         service = exchange.parameters("service").get("service")
@@ -261,7 +271,7 @@ class WriteRoutes:
             exchange.segment("command_id"), exchange.caller, service=service
         )
         if result.outcome is None:
-            return answer_of(result, instance=exchange.instance)
+            return answer_of(result, WriteContext(instance=exchange.instance, advice=self.advice))
         answer = HttpAnswer(200, response_of(result).model_dump_json().encode())
         if result.token is not None and result.token.sequence > 0:
             answer.add(b"tidemill-seen", str(result.token))

@@ -1,12 +1,10 @@
-"""How far lanes and read models are: `queries.ports.LaneProgressReader`; and the part of a statement that says it."""
+"""How far lanes and read models are: `queries.ports.LaneProgressReader`."""
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Final
 
 import asyncpg
 
@@ -16,23 +14,12 @@ from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("seen.sql"))
-_COMMENT: Final = re.compile(r"^--.*\n", re.MULTILINE)
 
 _Fork = tuple[int, int, int]
 """Its timeline, forked_at, continued_at."""
 
 _LaneFork = tuple[str, int, _Fork]
 """Aggregate, partition, fork."""
-
-
-def seen_expression(parameter: int, *, of_read_model: bool) -> str:
-    """Return an expression whose value is the token of an answer, as text, `''` if there are no events.
-
-    In the statement that reads the rows it has the same snapshot as they, so it never says more than they show.
-    `parameter`: the number of the parameter for the aggregate, or, `of_read_model`, for the projection's name.
-    """
-    statement = _SQL["checkpoints_seen" if of_read_model else "lanes_seen"]
-    return f"({_COMMENT.sub('', statement)})".replace("$1", f"${parameter:d}")
 
 
 class SeenDatabase:

@@ -26,7 +26,7 @@ join tm.batch b on b.lane = l.lane and b.timeline = w.timeline and b.reason like
 group by 1, 2, 3
 
 -- name: lanes_seen
--- The token of facts and state: $1 the aggregate. One text, so that it can be part of the statement that reads rows.
+-- The token of facts and state: $1 the aggregate.
 select coalesce(string_agg(format('%s.%s=%s%s', l.aggregate, l.partition, newest.sequence,
                                   case when newest.timeline > 1 then format(';t=%s', newest.timeline) end),
                            ', ' order by l.partition), '')
