@@ -16,12 +16,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import httpx2
 import pytest
 
 from tests.acceptance.conftest import plain_installation
 from tests.acceptance.test_hand_over import await_shared
 from tests.support.clients.clients import Feed
 from tests.support.clients.journeys import Deployment, Worker
+from tests.support.http.api import OWN, address_of, await_answers, tick
 from tests.support.plug_ins.versions import WHEELS, unpacked, with_version
 from tests.support.seeds import sample
 from tests.support.servers.databases import Databases
@@ -121,6 +123,16 @@ def await_versions(deployment: Deployment, expected: set[str]) -> None:
     eventually_blocking(told, what=f"processes of {sorted(expected)}")
 
 
+def assert_written_over_http(deployment: Deployment) -> None:
+    """What serves HTTP may come first: the version before applies what it sends, and its drain is one as well."""
+    server = deployment.start("http", **OWN)
+    await_answers(server)
+    with httpx2.Client(base_url=address_of(server), timeout=HANGING_S) as client:
+        written = client.post("/api/db/market-data", json=tick("HTTP"), headers={"Prefer": "wait=30"})
+    assert (written.status_code, written.json()["outcome"]) == (201, "applied")
+    assert server.stop() == 0
+
+
 @pytest.mark.slow
 def test_a_database_is_migrated_under_processes_of_the_version_before(
     installation: Installation, before: Before, packages: Path, exit_stack: ExitStack
@@ -147,6 +159,8 @@ def test_a_database_is_migrated_under_processes_of_the_version_before(
         new("topics", "create")
         new("topics", "check")
         goes_on(first)
+        if before.version == VERSIONS[-1].version:
+            assert_written_over_http(new)
         second = new.start("all")
         goes_on(first, second)
         await_told(before.version, __version__)

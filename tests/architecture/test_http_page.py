@@ -11,6 +11,7 @@ from tidemill.http.limits import FIXED, limits_of
 from tidemill.http.preferences import preferences
 from tidemill.http.problems import REJECTION_STATUS, rejection_status
 from tidemill.http.routes.shapes import PREFER
+from tidemill.queries.collections import RESERVED
 from tidemill.queries.encodings import BY_TYPE
 from tidemill.queries.value_types import OPERATORS, value_type
 from tidemill.settings.http import HttpSettings
@@ -117,3 +118,8 @@ def test_each_type_has_the_operators_that_the_page_lists() -> None:
     assert listed == {name: set(value_type(name).operators) for name in listed}
     assert {kind.name for kind in map(value_type, BY_TYPE)} <= listed.keys()
     assert set().union(*listed.values()) == OPERATORS
+
+
+def test_the_names_that_no_collection_may_have_are_listed() -> None:
+    listed = section(PAGE, "Start").split("no collection may have one:")[1].split("\n\n")[0]
+    assert names(listed) == sorted(RESERVED)
