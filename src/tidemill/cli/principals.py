@@ -43,8 +43,11 @@ def add(
     as_json: AsJson = False,
 ) -> None:
     """Add a service or person, which may do nothing yet. The first one ends the development principal."""
+    from tidemill.admin.principal_checks import check_name, check_subject
     from tidemill.security.principals import PrincipalKind
 
+    check_name(name)
+    check_subject(subject)
     if service == person:
         raise UsageError("say what it is: --service or --person")
     kind = PrincipalKind.SERVICE if service else PrincipalKind.PERSON
@@ -84,7 +87,9 @@ def grant(
     as_json: AsJson = False,
 ) -> None:
     """Set what it may do with a collection, instead of what it might before. A grant takes the place of that on '*'."""
-    chosen = verbs.split(",")
+    from tidemill.admin.principal_checks import checked_verbs
+
+    chosen = checked_verbs(collection, verbs.split(","))  # before anything is asked of a server
     entry = session.act(
         "principals grant",
         lambda admin: admin.principals.grant(name, collection, chosen, hide or ()),
@@ -157,6 +162,10 @@ def token(
     if revoke_id is not None:
         _revoke_token(revoke_id, as_json)
         return
+    from tidemill.admin.principal_checks import check_label, check_times
+
+    check_times(expires_days, overlap_hours)
+    check_label(label)
     issued = session.act(
         "principals token",
         lambda admin: admin.principals.issue_token(

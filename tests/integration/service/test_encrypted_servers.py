@@ -5,6 +5,7 @@ The servers let in nobody who does not speak TLS, so whatever works here is encr
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -35,11 +36,13 @@ from tests.support.servers.https_registry import https_registry
 from tests.support.servers.installation import Installation, Said
 from tests.support.servers.stack import Run
 from tests.support.waiting import eventually_blocking
-from tidemill.app.connections import libpq_url
+from tidemill.app.connections import kafka_connection, libpq_url
+from tidemill.catalog.topics import TopicOptions, plan_replies
 from tidemill.domain.archive.messages import archival_topics
-from tidemill.domain.errors import TidemillError, Unavailable
+from tidemill.domain.errors import TidemillError, Unavailable, UsageError
 from tidemill.domain.lane import StreamTopics
 from tidemill.storage.retention.chunk_reader import DatabaseChunks
+from tidemill.transport.kafka.catalog.topics import Topics
 
 pytestmark = pytest.mark.native
 
@@ -318,6 +321,18 @@ def test_who_may_only_send_cannot_write_events(encrypted: Installation) -> None:
     """The stream is ours alone: what a sender may do is what the runbook would let him."""
     told = refused(kafka(encrypted, SASL_USER=SENDER), "topics", "create")
     assert "the right to create it is missing" in told.err
+
+
+def test_who_may_create_a_topic_but_not_see_it_is_told_which_right_is_missing(
+    encrypted: Installation, servers: EncryptedServers
+) -> None:
+    servers.allow(OUTSIDER, [on_topics("hidden.", CREATE)])
+    outsider = kafka(encrypted, SASL_USER=OUTSIDER).settings()
+    plan = plan_replies("hidden.replies.http", TopicOptions())
+    with pytest.raises(
+        UsageError, match=r"^hidden\.replies\.http: created, and hidden .* grant Describe on it"
+    ):
+        asyncio.run(Topics(kafka_connection(outsider)).create([plan]))
 
 
 # --- PostgreSQL, refused ---------------------------------------------------------------------------------------------

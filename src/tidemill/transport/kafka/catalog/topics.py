@@ -25,6 +25,7 @@ from tidemill.transport.kafka.client.errors import answering
 from tidemill.transport.kafka.client.start import start
 
 _READY_POLL_S: Final = 0.05
+_HIDDEN: Final = TopicAuthorizationFailedError.errno
 
 
 class Topics:
@@ -115,10 +116,21 @@ async def _wait_for_leaders(admin: Any, partitions: Mapping[str, int]) -> None:
     """Return when every partition can be written to; brokers learn of a new topic one by one."""
     while partitions:
         described = {topic["topic"]: topic for topic in await admin.describe_topics(list(partitions))}
+        _demand_visible(described)
         ready = {name for name, topic in described.items() if _leaders(topic) == partitions[name]}
         if ready == partitions.keys():
             return
         await asyncio.sleep(_READY_POLL_S)
+
+
+def _demand_visible(described: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raise `UsageError`: a broker hides a topic from who may create it and has no other right on it."""
+    hidden = [name for name, topic in described.items() if topic["error_code"] == _HIDDEN]
+    if hidden:
+        raise UsageError(
+            f"{', '.join(hidden)}: created, and hidden from the login that created it: grant Describe on it to "
+            "Tidemill's principal, or Read or Write, which include that"
+        )
 
 
 def _leaders(topic: Mapping[str, Any]) -> int:
