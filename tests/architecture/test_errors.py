@@ -78,7 +78,7 @@ BESIDE_THE_TREE = {
     "FileNotFoundError": "a distribution without its files",
     "ForbiddenTransition": "a mistake of ours in the life of a lane",
     "Interrupted": "inside the archiver: it is to stop",
-    "JsonFault": "inside the reader of a request, which lists what is wrong with it",
+    "JsonFault": "inside the reader of JSON, whose user says what it is about",
     "KafkaConnectionError": "the client's own, translated with its others",
     "Malformed": "inside the reader, which says what cannot be read",
     "NotEmbedded": "inside the reader of a document, which lists what is wrong with it",
@@ -96,7 +96,6 @@ BESIDE_THE_TREE = {
     "UnpacksTooLarge": "inside the client, which takes it for a batch that cannot be unpacked",
     "ValueError": "a value that pydantic, or the caller in the same module, tells whole",
     "ValueFault": "inside the reader of a request, which lists what is wrong with it",
-    "_Unfit": "inside the module, which adds the name of the field",
     "_Unknown": "inside the reader, which parks or waits",
 }
 """What is raised on purpose and is no error of the tree, with the reason: it is caught before it reaches an outside."""

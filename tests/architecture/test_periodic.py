@@ -40,7 +40,7 @@ LOOPS: dict[str, str] = {
     "src/tidemill/transport/kafka/submissions/replies.py: _read_again_and_again": _RETRY,
     "src/tidemill_devkit/archiver_conformance/line.py: answer": _POLL,
     "src/tidemill_devkit/demo/archive.py: _until": _POLL,
-    "src/tidemill_devkit/demo/polling.py: polled": _POLL,
+    "src/tidemill_devkit/demo/poll.py: polled": _POLL,
     "src/tidemill_devkit/demo/watch.py: until_done": _POLL,
     "src/tidemill_devkit/stack/processes.py: _wait_until": _POLL,
     "src/tidemill_devkit/stack/server.py: _wait_until_answering": _POLL,

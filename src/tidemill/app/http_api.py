@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from os import urandom
@@ -23,7 +22,6 @@ from tidemill.app.revisions import migrations_of
 from tidemill.app.submissions import SubmissionParts, SubmissionUseCases, open_submissions
 from tidemill.catalog.collections import collections_of
 from tidemill.domain.collection import Collection
-from tidemill.domain.errors import RequestRefused
 from tidemill.http.application import ApiRoutes, api
 from tidemill.http.gateway import Gateway, observe_metrics
 from tidemill.http.limits import limits_of
@@ -42,13 +40,9 @@ from tidemill.queries.reader import CollectionReader
 from tidemill.queries.seen_waiter import SeenWaiter
 from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Service
-from tidemill.runtime.telemetry.log_events import Log
-from tidemill.runtime.telemetry.logging import logger
-from tidemill.security.authenticator import Authenticator
 from tidemill.security.bind_policy import BindPolicy
 from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal
-from tidemill.security.principals import DEVELOPMENT
 from tidemill.security.rate_limits import UnitLimiter
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.service import ServiceDatabase
@@ -63,12 +57,8 @@ from tidemill.storage.security.principals import PrincipalDatabase
 from tidemill.storage.submissions.intents import IntentDatabase
 from tidemill.submissions.journal import JournalledIntents
 from tidemill.submissions.sender import SubmitterOptions
-from tidemill.transport.kafka.client.probe import KafkaProbe
 
 _DRAIN_S = 5.0
-_KAFKA_PROBLEM = "kafka is not available: nothing can be written, and read models stand still"
-
-_log = logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,8 +95,9 @@ async def open_api(
         PrincipalDatabase(write), settings.jwt, parts.clock, development=policy.allows_development
     )
     shared.push_async_callback(authenticator.close)
-    await _warn_without_principals(authenticator)
-    health = _open_health(shared, parts)
+    await authenticator.warn_of_development()
+    health = HealthReader(ServiceDatabase(write), parts.pools, parts.clock, missing=shared.missing)
+    shared.push_async_callback(health.close)
     queries = parts.queries()
     await queries.queries.check()
     routes = ApiRoutes(
@@ -191,10 +182,7 @@ class _Parts:
             status=submissions.status,
             reader=self.reader,
             recorder=self.recorder,
-            advice={
-                part.stream.aggregate: part.context.codes
-                for part in self.deployment.catalog.contexts.values()
-            },
+            advice=self.deployment.catalog.codes(),
             demand_key=self.deployment.settings.http.demand_idempotency_key,
         )
 
@@ -233,23 +221,6 @@ class _Parts:
     def _use(self, collection: Collection, name: str) -> ColumnUse:
         column = self.collections.visible(collection.name).columns[name]
         return ColumnUse(encoding_of(column), sorted(column.type.operators), column.type.sortable)
-
-
-def _open_health(shared: SharedResources, parts: _Parts) -> HealthReader:
-    def problems() -> Sequence[str]:
-        return [_KAFKA_PROBLEM] if KafkaProbe.name in shared.missing() else []
-
-    server = ServiceDatabase(parts.pools["write"])
-    health = HealthReader(server=server, pools=parts.pools, clock=parts.clock, problems=problems)
-    shared.push_async_callback(health.close)
-    return health
-
-
-async def _warn_without_principals(authenticator: Authenticator) -> None:
-    """Log at start that requests without credentials may do everything; each answer says it, too."""
-    with suppress(RequestRefused):  # while the principals cannot be read, nothing is answered
-        if await authenticator.serves_development():
-            _log.warning(Log.HTTP_UNPROTECTED, principal=DEVELOPMENT.name)
 
 
 def _options(deployment: Deployment) -> SubmitterOptions:

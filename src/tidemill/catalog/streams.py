@@ -101,6 +101,10 @@ class StreamCatalog:
             for projection in part.context.projections
         }
 
+    def codes(self) -> dict[str, Mapping[str, str]]:
+        """Return the contexts' own codes with their advice, by aggregate."""
+        return {part.stream.aggregate: part.context.codes for part in self.contexts.values()}
+
     def states(self) -> dict[str, tuple[ContextStream, Projection]]:
         """Return the state of every aggregate with rules, by name, as a read model of its events."""
         return {

@@ -6,6 +6,7 @@ neither.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hmac import compare_digest
 from typing import Final
 
@@ -70,6 +71,12 @@ class Authenticator:
     async def serves_development(self) -> bool:
         """Tell whether each request is now from the development principal. Raises `RequestRefused`."""
         return self._development and not (await self._directory.current()).are_configured
+
+    async def warn_of_development(self) -> None:
+        """Log at start that requests without credentials may do everything; each answer says it, too."""
+        with suppress(RequestRefused):  # while the principals cannot be read, nothing is answered
+            if await self.serves_development():
+                _log.warning(Log.HTTP_UNPROTECTED, principal=DEVELOPMENT.name)
 
     async def close(self) -> None:
         """End what is being read."""

@@ -291,7 +291,7 @@ def _checks(report: DemoReport) -> Table:
 def _show_next(report: DemoReport) -> None:
     """Print commands as they are to be typed: folded lines could not be copied."""
     program = _program()
-    groups = (
+    groups: tuple[tuple[str, Sequence[str]], ...] = (
         ("to look at it", report.look),
         ("to continue: each in its own terminal, with the line above", report.go_on),
         ("TIDEMILL_HTTP_PORT=8000 before the first serves HTTP, too: /docs there", []),

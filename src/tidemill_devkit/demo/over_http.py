@@ -12,7 +12,7 @@ import httpx2
 
 from tidemill.domain.errors import TidemillError, Unavailable
 from tidemill.domain.messages import CommandBase
-from tidemill_devkit.demo.polling import polled
+from tidemill_devkit.demo.poll import polled
 from tidemill_devkit.demo.quotes import Quote
 
 SPAN: Final = timedelta(days=14)

@@ -19,7 +19,7 @@ from typing import Final
 from tidemill.domain.errors import TidemillError
 from tidemill.runtime.service import EXIT_AFTER_S, Exit
 from tidemill_devkit.demo.place import DemoSite
-from tidemill_devkit.demo.polling import polled
+from tidemill_devkit.demo.poll import polled
 
 PROCESSES: Final = ("commands", "projections", "http")
 """The processes from the start."""

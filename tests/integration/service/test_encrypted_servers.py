@@ -323,9 +323,7 @@ def test_who_may_only_send_cannot_write_events(encrypted: Installation) -> None:
     assert "the right to create it is missing" in told.err
 
 
-def test_who_may_create_a_topic_but_not_see_it_is_told_which_right_is_missing(
-    encrypted: Installation, servers: EncryptedServers
-) -> None:
+def test_a_hidden_topic_is_explained(encrypted: Installation, servers: EncryptedServers) -> None:
     servers.allow(OUTSIDER, [on_topics("hidden.", CREATE)])
     outsider = kafka(encrypted, SASL_USER=OUTSIDER).settings()
     plan = plan_replies("hidden.replies.http", TopicOptions())

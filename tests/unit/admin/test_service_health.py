@@ -52,9 +52,9 @@ def clock() -> MovedClock:
     return MovedClock()
 
 
-def health(server: Any, clock: MovedClock, *problems: str, ask_s: float = 300.0) -> HealthReader:
+def health(server: Any, clock: MovedClock, *missing: str, ask_s: float = 300.0) -> HealthReader:
     pools = MemoryPools([pool_status("read", checked_out=1, checked_in=7)])
-    return HealthReader(server=server, pools=pools, clock=clock, problems=lambda: problems, ask_s=ask_s)
+    return HealthReader(server=server, pools=pools, clock=clock, missing=lambda: missing, ask_s=ask_s)
 
 
 async def test_a_healthy_service_says_so(clock: MovedClock) -> None:
@@ -66,9 +66,9 @@ async def test_a_healthy_service_says_so(clock: MovedClock) -> None:
 
 
 @pytest.mark.parametrize(
-    ("server", "problems", "status", "connected"),
+    ("server", "missing", "status", "connected"),
     [
-        (MemoryServer(), ["kafka is not available"], "degraded", True),
+        (MemoryServer(), ["kafka", "database"], "degraded", True),
         (MemoryServer(ServerFacts("tidemill", None, 1)), [], "degraded", True),
         (
             MemoryServer(error=RequestRefused(RequestCode.OVERLOADED, "all connections are in use")),
@@ -81,9 +81,9 @@ async def test_a_healthy_service_says_so(clock: MovedClock) -> None:
     ids=["another server", "no timescaledb", "overload", "no database"],
 )
 async def test_what_is_wrong_is_said(
-    clock: MovedClock, server: MemoryServer, problems: list[str], status: str, connected: bool
+    clock: MovedClock, server: MemoryServer, missing: list[str], status: str, connected: bool
 ) -> None:
-    found = await health(server, clock, *problems).read()
+    found = await health(server, clock, *missing).read()
     assert (found.status, found.database_connected) == (status, connected)
     assert len(found.problems) == 1
     assert is_serving(found) == (status == "degraded")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection
 from typing import Final
 
 from tidemill.admin.service.models import HealthResponse
@@ -19,9 +19,9 @@ ASK_S: Final = 2.0
 KEPT_S: Final = 1.0
 
 
-def no_problems() -> Sequence[str]:
-    """Return that nothing else is wrong."""
-    return ()
+_OTHER_SERVERS: Final = {
+    "kafka": "kafka is not available: nothing can be written, and read models stand still"
+}
 
 
 class HealthReader:
@@ -29,18 +29,18 @@ class HealthReader:
 
     def __init__(
         self,
-        *,
         server: ServerInspector,
         pools: PoolReader,
         clock: Clock,
-        problems: Callable[[], Sequence[str]] = no_problems,
+        *,
+        missing: Callable[[], Collection[str]],
         ask_s: float = ASK_S,
     ) -> None:
-        """`problems`: what else keeps some requests from being answered, such as an unavailable Kafka."""
+        """`missing`: the servers that do not answer, of which the database is asked here."""
         self._server = server
         self._pools = pools
         self._clock = clock
-        self._problems = problems
+        self._missing = missing
         self._ask_s = ask_s
         self._asking: asyncio.Task[ServerFacts] | None = None
         self._kept = KeptAnswer(self._look, clock, max_age_s=KEPT_S)
@@ -56,7 +56,9 @@ class HealthReader:
             await asyncio.wait({self._asking})
 
     async def _look(self) -> HealthResponse:
-        facts, problems, connected = None, list(self._problems()), True
+        missing = self._missing()
+        problems = [text for server, text in _OTHER_SERVERS.items() if server in missing]
+        facts, connected = None, True
         try:
             facts = await self._facts()
         except RequestRefused as refused:  # the server may be well: all connections are in use
