@@ -44,6 +44,7 @@ from tidemill.security.journal import (
     WriterIdentity,
 )
 from tidemill.security.ports import JournalStore
+from tidemill.security.server_time import ServerTime
 
 NOT_BEGUN: Final = "not begun"
 """The outcome of an intent that was stored after its deadline: it was refused, and nothing was produced."""
@@ -117,6 +118,7 @@ class Journal:
         self._task: asyncio.Task[None] | None = None
         self.problem: TidemillError | None = None
         self._retrier = Retrier(self)
+        self._server_time = ServerTime(self._clock)
         self._unlogged = 0
         self._logged_s = self._clock.monotonic_s()
 
@@ -250,13 +252,17 @@ class Journal:
             self._urgent.clear()
 
     async def _store_next(self) -> None:
-        # nothing is chosen before the database answers
-        at = await self._until_known(self._store.now, retried=not self._limits.fails_at_once)
+        # nothing is chosen before the database answers, or has just answered
+        at = self._server_time.current() or await self._asked_time()
         groups = self._take()
         if at is None:
             _refuse_all(groups)
         elif groups:
             await self._store_groups(groups, at)
+
+    async def _asked_time(self) -> datetime | None:
+        answer = await self._until_known(self._store.now, retried=not self._limits.fails_at_once)
+        return None if answer is None else self._server_time.learn(answer)
 
     async def _store_groups(self, groups: Sequence[_Group], at: datetime) -> None:
         entries = [entry for group in groups for entry in group.entries]
@@ -355,6 +361,7 @@ class Journal:
 
     def failed(self, error: BaseException, *, begins: bool) -> None:
         """Hear of a failed attempt to store, as a `RetryListener`."""
+        self._server_time.forget()
         if begins:
             _log.warning(Log.JOURNAL_FAILED, error=str(error))
         self.problem = error if isinstance(error, TidemillError) else None
