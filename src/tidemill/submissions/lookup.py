@@ -37,7 +37,9 @@ class CommandStatus:
             entry = (await self.log.outcomes([identity])).get(identity)
             if entry is not None and (operates or entry.service == principal.name):
                 return result_of(command_id, entry)
-            if entry is None and await self.intents.is_intended(identity, None if operates else owner):
+            # asked whatever the log has: a question less would tell that another service has the command
+            is_intended = await self.intents.is_intended(identity, None if operates else owner)
+            if entry is None and is_intended:
                 return SubmissionResult(command_id=command_id)
         except TransientError as error:
             raise RequestRefused(
