@@ -134,7 +134,7 @@ class _Parts:
             {name: part.stream.aggregate for name, (part, _) in projections},
             self.clock,
         )
-        self._archived = ArchivedSpans(ArchivedSpanDatabase(pools["read"]))
+        self._archived = ArchivedSpans(ArchivedSpanDatabase(pools["read"]), self.clock)
         self._plans = PlanSamples(every=settings.plan_every)
         self.recorder = QueryRecorder(self.clock, plans=self._plans, slow_ms=settings.slow_query_ms)
         key = settings.cursor_key

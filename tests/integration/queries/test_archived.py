@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,10 +13,12 @@ import pytest
 
 from tests.support.archive.operator import MONTH, bring, late_row, ranges
 from tests.support.archive.site import TABLE, Archive, archive
+from tests.support.engine.codecs import HandClock
+from tests.support.security.principals import MovedClock
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
-from tidemill.queries.archived import ArchivedSpans, PartialAnswer
-from tidemill.queries.ports import TimeSpan
+from tidemill.queries.archived import MARK_KEPT_S, ArchivedSpans, PartialAnswer
+from tidemill.queries.ports import ArchiveMark, TimeSpan
 from tidemill.storage.queries.archived import ArchivedSpanDatabase
 
 SCHEDULES = 20
@@ -36,7 +39,8 @@ async def world(database: str, tmp_path: Path) -> AsyncIterator[Archive]:
 
 
 def spans(world: Archive) -> ArchivedSpans:
-    return ArchivedSpans(ArchivedSpanDatabase(world.pool))
+    """What knows no mark yet; while its clock stands still, it keeps the first one."""
+    return ArchivedSpans(ArchivedSpanDatabase(world.pool), HandClock())
 
 
 def cycle(world: Archive, random: Random) -> list[Step]:
@@ -65,6 +69,7 @@ class Reader:
         self.random = random
         self.span = span
         self.steps = list(steps)
+        self.kept = spans(world) if random.random() < 0.5 else None
         self.rows: list[Row] = []
         self.incomplete: list[TimeSpan] = []
 
@@ -87,7 +92,8 @@ class Reader:
             await self.moved()
             return [(row["time"], row["command_id"]) for row in rows]
 
-        rows, answer = await spans(self.world).answer(TABLE, TimeSpan(after[0], self.span.end), page)
+        spans_left = self.kept or spans(self.world)  # a mark of the first page says more, never less
+        rows, answer = await spans_left.answer(TABLE, TimeSpan(after[0], self.span.end), page)
         self.rows += rows
         self.incomplete += answer.incomplete
         return rows[-1] if len(rows) == size else None
@@ -154,6 +160,29 @@ async def test_a_restored_range_is_live_again(world: Archive) -> None:
     await world.settle()
     rows, answer = await spans(world).answer(TABLE, EVER, world.hot)
     assert (rows, len(answer.incomplete)) == (0, 1)
+
+
+async def test_a_mark_is_shared_for_a_moment_and_what_moved_in_it_is_reported(world: Archive) -> None:
+    class Counted(ArchivedSpanDatabase):
+        marks = 0
+
+        async def mark(self, table: str) -> ArchiveMark:
+            Counted.marks += 1
+            return await super().mark(table)
+
+    await world.fill(2010)
+    await archived(world)
+    clock = MovedClock()
+    shared = ArchivedSpans(Counted(world.pool), clock)
+    await asyncio.gather(*(shared.answer(TABLE, EVER, world.hot) for _ in range(3)))
+    assert Counted.marks == 1
+    for back in await ranges(world):
+        await bring(world, back)
+    rows, answer = await shared.answer(TABLE, EVER, world.hot)
+    assert (rows, len(answer.incomplete)) == (20, 1), "it moved since the mark"
+    clock.pass_(MARK_KEPT_S)
+    assert await shared.answer(TABLE, EVER, world.hot, strict=True) == (20, PartialAnswer([]))
+    assert Counted.marks == 2
 
 
 async def test_late_rows_of_a_sealed_range_are_said_to_be_missing(world: Archive) -> None:
@@ -223,7 +252,7 @@ async def test_a_row_that_is_written_between_two_looks_is_given(world: Archive) 
     async def read() -> str | None:
         return looks.pop(0)
 
-    asked = ArchivedSpans(Applied(world.pool))
+    asked = ArchivedSpans(Applied(world.pool), HandClock())
     assert await asked.document(read, table=TABLE, aggregate="x", command_id=uuid4()) == "the row"
 
 

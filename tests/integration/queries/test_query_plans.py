@@ -44,7 +44,7 @@ async def test_the_plan_of_each_kind_of_read_is_looked_at(
     clock, plans = SystemClock(), PlanSamples()
     recorder = QueryRecorder(clock, plans=plans)
     reads = CompleteReads(
-        CollectionReader(store, key=b"k"), ArchivedSpans(ArchivedSpanDatabase(reading_pool))
+        CollectionReader(store, key=b"k"), ArchivedSpans(ArchivedSpanDatabase(reading_pool), clock)
     )
     routes = ReadRoutes(
         collections=all_collections(),
