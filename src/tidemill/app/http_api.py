@@ -58,12 +58,13 @@ from tidemill.storage.submissions.intents import IntentDatabase
 from tidemill.submissions.journal import JournalledIntents
 from tidemill.submissions.sender import SubmitterOptions
 
-_DRAIN_S = 5.0
+_DRAIN_S = 4.0
+"""How long what waits has after a stop: with a last look at the log, and the answers, less than services have."""
 
 
 @dataclass(frozen=True)
 class OpenedApi:
-    """What a process serves. `services`: run beside it, by name. `drain`: ends the writes that wait."""
+    """What a process serves. `services`: run beside it, by name. `drain`: ends what waits."""
 
     gateway: Gateway
     services: Mapping[str, Service]
@@ -115,7 +116,12 @@ async def open_api(
         observe=observe_metrics,
         limiter=UnitLimiter(parts.clock, per_s=settings.http.units_per_s),
     )
-    return OpenedApi(gateway, {**submissions.services, **parts.watches()}, submissions.submitter.drain)
+
+    async def drain() -> None:
+        parts.waiter.end_within(_DRAIN_S)
+        await submissions.submitter.drain()
+
+    return OpenedApi(gateway, {**submissions.services, **parts.watches()}, drain)
 
 
 class _Parts:
@@ -129,7 +135,7 @@ class _Parts:
         self.clock = SystemClock()
         self.collections = Collections(named.values(), column_type)
         projections = deployment.catalog.projections().items()
-        self._waiter = SeenWaiter(
+        self.waiter = SeenWaiter(
             SeenDatabase(pools["write"]),
             {name: part.stream.aggregate for name, (part, _) in projections},
             self.clock,
@@ -155,7 +161,7 @@ class _Parts:
         return ReadRoutes(
             collections=self.collections,
             reads=CompleteReads(self.reader, self._archived),
-            waiter=self._waiter,
+            waiter=self.waiter,
             recorder=self.recorder,
             timeout_s=self.deployment.settings.http.timeout_s,
         )
@@ -168,7 +174,7 @@ class _Parts:
         return QueryRoutes(
             collections=self.collections,
             queries=DeclaredQueries(catalog.queries(), tables, store),
-            waiter=self._waiter,
+            waiter=self.waiter,
             archived=self._archived,
             recorder=self.recorder,
             timeout_s=self.deployment.settings.http.timeout_s,

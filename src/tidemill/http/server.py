@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,11 @@ from tidemill.runtime.service import Health
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 
-DRAIN_S: Final = 7
+DRAIN_S: Final = 7.0
 """How long requests may take to end after a stop; less than a process has."""
+
+MIN_DRAIN_S: Final = 1.0
+"""How long answers may take to be sent, whatever was left of that."""
 
 KEEP_ALIVE_S: Final = 75
 
@@ -60,8 +64,16 @@ class _Server(uvicorn.Server):
 class HttpService:
     """A `Service`: answers until it is stopped; then it refuses what comes, and ends what is in flight."""
 
-    def __init__(self, gateway: Gateway, listening: Listening, *, drain: Drain = nothing_to_drain) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        listening: Listening,
+        *,
+        drain: Drain = nothing_to_drain,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
         """Nothing listens before `start`. `drain`: ends what waits, before the connections are closed."""
+        self._now_s = now_s
         self._gateway = gateway
         self._drain = drain
         self._listening = listening
@@ -89,9 +101,12 @@ class HttpService:
 
     async def stop(self) -> None:
         """Refuse what comes, and let `run` end."""
+        began_s = self._now_s()
         self._gateway.draining = True
         await self._drain()
         if self._server is not None:
+            left_s = DRAIN_S - (self._now_s() - began_s)
+            self._server.config.timeout_graceful_shutdown = max(MIN_DRAIN_S, left_s)  # type: ignore[assignment]  # seconds
             self._server.should_exit = True
         if self._socket is not None and not self._running:
             self._socket.close()  # else the server does, when it ends
@@ -115,7 +130,6 @@ def _config(application: Any, listening: Listening) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=DRAIN_S,
         **tls,  # type: ignore[arg-type]  # two paths
     )
 

@@ -113,6 +113,7 @@ class SeenWaiter:
         self._pause = pause
         self._waiting: set[_Waiting] = set()
         self._arrived = asyncio.Event()
+        self._latest_s = float("inf")
         self._loop: asyncio.Task[None] | None = None
 
     @property
@@ -141,7 +142,8 @@ class SeenWaiter:
         if not seen:
             return Reached()
         now_s, within_s = self._clock.monotonic_s(), min(max(wait_s, 0.0), MAX_WAIT_S)
-        answer = await self._answered(_Waiting(seen, self._keys(seen, projection, visible), now_s + within_s))
+        deadline_s = min(now_s + within_s, self._latest_s)
+        answer = await self._answered(_Waiting(seen, self._keys(seen, projection, visible), deadline_s))
         if isinstance(answer, Behind) and not stale_ok:
             raise RequestRefused(
                 RequestCode.BEHIND,
@@ -150,6 +152,12 @@ class SeenWaiter:
                 retry_after_s=RETRY_AFTER_S,
             )
         return answer
+
+    def end_within(self, seconds: float) -> None:
+        """Let no reader wait longer than this from now, nor any that comes later: the process is about to end."""
+        self._latest_s = min(self._latest_s, self._clock.monotonic_s() + seconds)
+        for reader in self._waiting:
+            reader.deadline_s = min(reader.deadline_s, self._latest_s)
 
     async def lanes_of(self, aggregate: str, projection: str | None) -> SeenToken:
         """Return how far all lanes of a collection are, for `Prefer: seen=all`; lanes without events are left out.

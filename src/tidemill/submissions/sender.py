@@ -87,6 +87,7 @@ class Submitter:
         self._options = options or SubmitterOptions()
         self._halted = HaltedLanes(parts.log, parts.clock)
         self._tasks: set[asyncio.Task[object]] = set()
+        self._sending: set[asyncio.Task[int]] = set()
         self._in_flight = 0
         self._draining = False
         self.waits = OutcomeWaits(parts.log, parts.clock)
@@ -120,9 +121,18 @@ class Submitter:
         return await asyncio.shield(task)
 
     async def drain(self) -> None:
-        """Refuse new commands, and return when each one in flight has its outcome or its time is over."""
+        """Refuse new commands, and return when each one in flight has its outcome or its time is over.
+
+        An acknowledgement may take longer than that: then it is not awaited, and the client is told so.
+        """
         self._draining = True
         self.waits.end_within(self._options.drain_s)
+        over = asyncio.create_task(self.waits.over.wait())
+        while self._tasks and not over.done():
+            await asyncio.wait({*self._tasks, over}, return_when=asyncio.FIRST_COMPLETED)
+        over.cancel()
+        for sending in self._sending:
+            sending.cancel()
         while self._tasks:
             await asyncio.wait(self._tasks)
 
@@ -199,8 +209,6 @@ class Submitter:
         left_s = max(0.0, began_s + wait_s - self._parts.clock.monotonic_s())
         lane = one.submission.target.stream.aggregate, one.partition
         wait = self.waits.begin(one.submission.identity, one.payload.digest, lane, left_s)
-        if self._draining:
-            self.waits.end_within(self._options.drain_s)
         try:
             refusal = await self._produced(one, wait, waits=wait_s > 0)
         except BaseException:
@@ -216,16 +224,27 @@ class Submitter:
         return _result(one, answer)
 
     async def _produced(self, one: _Placed, wait: PendingOutcome, *, waits: bool) -> RequestRefused | None:
-        """Send a record until it is acknowledged, or its outcome is known without that."""
+        """Send a record until it is acknowledged, or its outcome is known without that, or the process ends."""
+        if self.waits.over.is_set():
+            return RequestRefused(
+                RequestCode.DRAINING,
+                "this process is stopping, and nothing was sent",
+                retry_after_s=_RETRY_AFTER_S,
+            )
         sending = asyncio.create_task(self._parts.sender.send(self._record(one, wait)))
+        self._sending.add(sending)
+        sending.add_done_callback(self._sending.discard)
         either: list[asyncio.Future[Any]] = [sending, wait.answer] if waits else [sending]
         await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
         if wait.answer.done() and wait.answer.result() is not None and not sending.done():
             sending.add_done_callback(_look_at)
             return None
         try:
-            wait.offset = await sending
-        except Unavailable:
+            await asyncio.wait({sending})
+            wait.offset = sending.result()
+        except (Unavailable, asyncio.CancelledError):
+            if not sending.done():
+                raise  # it is this task that ends
             detail = "Kafka did not acknowledge the command, which may have arrived"
             return RequestRefused(RequestCode.BUS_AWAY, detail, retry_after_s=_RETRY_AFTER_S)
         except UsageError as error:

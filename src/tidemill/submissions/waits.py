@@ -85,6 +85,9 @@ class OutcomeWaits:
         self._numbers = count()
         self._news = asyncio.Event()
         self._stopping = False
+        self._latest_s = float("inf")
+        self.over = asyncio.Event()
+        """Set once the time that `end_within` left is over."""
 
     def __len__(self) -> int:
         """Return how many wait."""
@@ -99,7 +102,7 @@ class OutcomeWaits:
             aggregate=lane[0],
             partition=lane[1],
             correlation=self._process + next(self._numbers).to_bytes(8, "big"),
-            ends_s=now + wait_s,
+            ends_s=min(now + wait_s, self._latest_s),
             looks=[now + after_s for after_s in LOOKS_S if after_s < wait_s],
         )
         self._waits[wait.correlation] = wait
@@ -117,15 +120,17 @@ class OutcomeWaits:
         wait.settle(_of_reply(fields))
 
     def end_within(self, seconds: float) -> None:
-        """Let no wait last longer than this from now."""
-        latest_s = self._clock.monotonic_s() + seconds
+        """Let no wait last longer than this from now, nor any that begins later."""
+        self._latest_s = min(self._latest_s, self._clock.monotonic_s() + seconds)
         for wait in self._waits.values():
-            wait.ends_s = min(wait.ends_s, latest_s)
+            wait.ends_s = min(wait.ends_s, self._latest_s)
         self._news.set()
 
     async def look(self) -> None:
         """Look up what is due, and end the waits whose time is over."""
         now = self._clock.monotonic_s()
+        if now >= self._latest_s:
+            self.over.set()
         due = [wait for wait in self._waits.values() if wait.due_s <= now]
         if not due:
             return
@@ -152,6 +157,7 @@ class OutcomeWaits:
     async def stop(self) -> None:
         """Let `run` end, and every wait without an outcome."""
         self._stopping = True
+        self.over.set()
         self._news.set()
         for wait in tuple(self._waits.values()):
             wait.settle(None)
@@ -161,8 +167,9 @@ class OutcomeWaits:
         return Health(ok=True, detail={"waiting": len(self._waits)})
 
     def _pause_s(self) -> float:
-        due_s = min((wait.due_s for wait in self._waits.values()), default=None)
-        return _IDLE_S if due_s is None else max(0.0, due_s - self._clock.monotonic_s())
+        latest_s = float("inf") if self.over.is_set() else self._latest_s
+        due_s = min((wait.due_s for wait in self._waits.values()), default=latest_s)
+        return min(_IDLE_S, max(0.0, min(due_s, latest_s) - self._clock.monotonic_s()))
 
     async def _ask(self, identities: Sequence[str]) -> dict[str, LoggedOutcome]:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -22,7 +22,7 @@ def tick(key: str = "k-1", **fields: Any) -> Submission:
     return documents().submission(request, caller(key, trace="00-trace-01"))
 
 
-async def refused(waiting: Coroutine[Any, Any, Any]) -> RequestRefused:
+async def refused(waiting: Awaitable[Any]) -> RequestRefused:
     with pytest.raises(RequestRefused) as raised:
         await asyncio.wait_for(waiting, HANGING_S)
     return raised.value

@@ -63,11 +63,19 @@ class OpenApi:
         return response
 
 
-@asynccontextmanager
-async def opened(installation: Installation, patched: pytest.MonkeyPatch) -> AsyncIterator[OpenApi]:
-    """Open the API of an installation until the block ends; then its journal is stored."""
-    clock, work = MovedClock(), Work()
+def present() -> MovedClock:
+    """Return a clock that stands still at the present time, which tokens and rows have, too."""
+    clock = MovedClock()
     clock.at = clock._began = SystemClock().now()
+    return clock
+
+
+@asynccontextmanager
+async def opened(
+    installation: Installation, patched: pytest.MonkeyPatch, clock: MovedClock | None = None
+) -> AsyncIterator[OpenApi]:
+    """Open the API of an installation until the block ends; then its journal is stored."""
+    clock, work = clock or present(), Work()
     patched.setattr(http_api, "SystemClock", lambda: clock)
     _record(work, patched)
     environment = {**installation.environment, **OWN}

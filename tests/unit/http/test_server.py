@@ -131,6 +131,26 @@ async def test_a_stop_ends_what_is_in_flight_first() -> None:
         assert b'"done": true' in await asking
 
 
+@pytest.mark.parametrize(("drained_after_s", "left_s"), [(0.0, 7.0), (5.0, 2.0), (60.0, 1.0)])
+async def test_what_is_left_of_the_time_after_writes_is_for_what_is_in_flight(
+    drained_after_s: float, left_s: float
+) -> None:
+    """Both together are less than a process has; answers that were waited for are sent in any case."""
+    now_s = 1_000.0
+
+    async def drain() -> None:
+        nonlocal now_s
+        now_s += drained_after_s
+
+    service = HttpService(
+        Gateway(RouteTable([]), OneToken()), Listening("127.0.0.1", 0), drain=drain, now_s=lambda: now_s
+    )
+    await service.start()
+    await service.stop()
+    assert service._server is not None
+    assert service._server.config.timeout_graceful_shutdown == left_s
+
+
 async def test_a_taken_port_is_told() -> None:
     async with serving(Slow()) as service:
         port = urlsplit(service.address).port

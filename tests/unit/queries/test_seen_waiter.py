@@ -103,6 +103,21 @@ async def test_a_read_model_is_waited_for_only_in_lanes_that_it_folds(bench: Ben
     assert len(bench.reader.asked) == 3
 
 
+async def test_before_a_process_ends_its_readers_are_told_how_far_it_is(bench: Bench) -> None:
+    """Those that wait longer than that, and those that come later."""
+    reading = bench.start("goods.0=5", wait_s=30.0)
+    await bench.asked()
+    bench.waiter.end_within(4.0)
+    bench.clock.at_s += 3.9
+    await bench.tick()
+    assert not reading.done()
+    bench.clock.at_s += 0.1
+    bench.ticks.set()
+    assert (await refusal(reading)).request_code is RequestCode.BEHIND
+    late = await refusal(bench.start("goods.0=5", wait_s=30.0))
+    assert late.request_code is RequestCode.BEHIND
+
+
 async def test_all_that_wait_are_asked_about_at_once(bench: Bench) -> None:
     readings = [bench.start(f"goods.{number % 2}={number % 5 + 1}") for number in range(200)]
     assert await bench.asked() == 1

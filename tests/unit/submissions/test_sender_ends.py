@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 import pytest
 
@@ -12,7 +13,7 @@ from tests.support.waiting import HANGING_S, next_turn
 from tidemill.domain.messages import Outcome
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.request_codes import RequestCode
-from tidemill.submissions.ports import CommandRecord
+from tidemill.submissions.ports import CommandRecord, Intent
 from tidemill.submissions.requests import (
     DocumentRequest,
     DocumentVerb,
@@ -173,7 +174,7 @@ async def test_the_service_looks_by_itself_and_ends_every_wait_at_its_stop() -> 
     task = await begun(process, tick())
     assert waits.health().detail == {"waiting": 1}
     process.clock.at_s += WAIT_S
-    waits.end_within(0)  # as time would, it is woken
+    waits._news.set()  # as time would, it is woken
     assert (await asyncio.wait_for(task, HANGING_S)).outcome is None
     last = await begun(process, tick("last"))
     await waits.stop()
@@ -196,3 +197,74 @@ async def test_the_version_is_told_where_it_is_certain() -> None:
     assert (await process.submitter.submit(submission, WAIT_S)).version is None
     process.replying(outcome="duplicate", original="applied")
     assert (await process.submitter.submit(submission, WAIT_S)).version == 1
+
+
+class SilentKafka:
+    """A sender that acknowledges nothing: the broker is away, and an acknowledgement has longer than a drain."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def send(self, _: CommandRecord) -> int:
+        self.asked += 1
+        await asyncio.Event().wait()
+        raise AssertionError
+
+
+@pytest.mark.parametrize("wait_s", [0.0, 2.0, 30.0])
+async def test_a_stop_answers_a_write_that_kafka_does_not_acknowledge(
+    monkeypatch: pytest.MonkeyPatch, wait_s: float
+) -> None:
+    """Whether or not its time is over before; it is told that it may have arrived, and what to do."""
+    process, kafka = Submissions(SubmitterOptions(drain_s=4.0)), SilentKafka()
+    monkeypatch.setattr(process.sender, "send", kafka.send)
+    task = await begun(process, tick(), wait_s)
+    await at(process, min(wait_s, 3.0))
+    draining = asyncio.create_task(process.submitter.drain())
+    for _ in range(5):
+        await next_turn()
+    await at(process, min(wait_s, 3.0) + 3.9)
+    for _ in range(5):
+        await next_turn()
+    assert not task.done()
+    await at(process, min(wait_s, 3.0) + 4.0)
+    refusal = await refused(task)
+    assert (refusal.request_code, refusal.request_code.retry) == (RequestCode.BUS_AWAY, "same-key")
+    await asyncio.wait_for(draining, HANGING_S)
+    assert (process.submitter.in_flight, kafka.asked) == (0, 1)
+
+
+async def test_what_is_journalled_after_the_time_of_a_stop_is_not_sent(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    process = Submissions(SubmitterOptions(drain_s=4.0))
+    reached, journalled, stored = asyncio.Event(), asyncio.Event(), process.journal.intents
+
+    async def slow(entries: Sequence[Intent]) -> Sequence[object]:
+        reached.set()
+        await journalled.wait()
+        return await stored(entries)
+
+    monkeypatch.setattr(process.journal, "intents", slow)
+    task = asyncio.create_task(process.submitter.submit(tick(), WAIT_S))
+    await asyncio.wait_for(reached.wait(), HANGING_S)
+    draining = asyncio.create_task(process.submitter.drain())
+    await next_turn()
+    await at(process, 4.0)
+    journalled.set()
+    assert (await refused(task)).request_code is RequestCode.DRAINING
+    await asyncio.wait_for(draining, HANGING_S)
+    assert process.sent == []
+
+
+async def test_a_caller_that_is_cancelled_while_it_sends_ends_as_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A cancellation from outside is not taken for the end of a drain."""
+    process, kafka = Submissions(), SilentKafka()
+    monkeypatch.setattr(process.sender, "send", kafka.send)
+    await begun(process, tick())
+    (run,) = process.submitter._tasks
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
