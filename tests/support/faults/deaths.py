@@ -133,6 +133,17 @@ def _archiver() -> None:
     _around_async(KafkaRequests, "done", lambda *_: (None, "request:done"))
 
 
+def _writes_over_http() -> None:
+    """Points where a write over HTTP is between its client, the journal and Kafka."""
+    from tidemill.submissions.journal import JournalledIntents
+    from tidemill.submissions.writes import Writes
+    from tidemill.transport.kafka.submissions.producer import KafkaCommandSender
+
+    _around_async(JournalledIntents, "intents", lambda *_: ("write:to be journalled", "write:journalled"))
+    _around_async(KafkaCommandSender, "send", lambda *_: (None, "write:sent"))
+    _around_async(Writes, "write", lambda *_: (None, "write:decided"))
+
+
 def main() -> None:
     """Set the points, and run the program."""
     from tidemill.__main__ import main as program
@@ -141,6 +152,7 @@ def main() -> None:
     if "serve" in sys.argv:
         _service()
         _archiver()
+        _writes_over_http()
     program()
 
 
