@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test test-all durations trials check check-wheel lint types imports unit workflows compiled coverage interop bench bench-archive lock clean
+.PHONY: help demo test test-all durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,17 @@ SAMPLED := tests/acceptance/test_upgrade.py tests/acceptance/test_rolling_upgrad
 
 trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (half an hour)
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SAMPLED) $(PYTEST_ARGS)
+
+# Tests of the suite with larger samples; `make trials-http TIDEMILL_HTTP_TRIALS=0.1` tries a tenth of them.
+HTTP_TRIALS := described repeats robot stops archive hostile grants
+HTTP_FILTERS := tests/integration/queries/test_random_filters.py
+HTTP_GRANTS := $(wildcard tests/integration/submissions/test_http_*.py)
+trials-http: export TIDEMILL_HTTP_TRIALS ?= full
+trials-http: export TIDEMILL_QUERY_FILTERS ?= 5000
+
+trials-http: $(INSTALLED)  ## what tries to break the API from outside, in full: docs/trials.md (an hour)
+	$(BIN)/pytest -s --durations=10 $(HTTP_TRIALS:%=tests/acceptance/test_http_%.py) $(HTTP_FILTERS) $(HTTP_GRANTS) \
+	    $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support.clients.clients import Feed
 from tests.support.clients.journeys import Deployment, Worker
+from tests.support.http.api import Api, Granted, bearer, new_key, plain_client, tick
 from tests.support.seeds import sample
 from tests.support.waiting import eventually_blocking
 from tidemill.runtime.service import Exit
@@ -88,6 +89,48 @@ def test_load_goes_on_through_outage_after_outage_and_balances_afterwards(
     assert survivor.stop() == 0
     told = Counter(line["event"] for line in survivor.lines() if line["logger"].startswith("tidemill."))
     assert told.total() < MAX_LINES * len(outages), told
+
+
+# --- writes over HTTP ------------------------------------------------------------------------------------------------
+
+IN_FLIGHT = 9
+PREFERRED = ("respond-async", "wait=1", "wait=30")
+
+
+def test_who_writes_is_answered_before_a_process_ends_though_kafka_is_away(
+    breakable_deployment: Deployment, breakable_stack: Stack
+) -> None:
+    """An acknowledgement may take longer than a stop: it is told that the write may have arrived, and counts once."""
+    api = Api(breakable_deployment)
+    token, server = api.add_principal("store", Granted("*")), api.serve()
+    url, keys = api.url(), [new_key() for _ in range(IN_FLIGHT)]
+    body = tick("OUT", time="2026-11-30T10:00:00Z")
+
+    def write(key: str, prefer: str) -> tuple[int, str | None]:
+        headers = bearer(token) | {"Idempotency-Key": key, "Prefer": prefer}
+        response = client.post(f"{url}/api/db/market-data", json=body, headers=headers)
+        return response.status_code, response.json().get("retry")
+
+    with plain_client() as client, ThreadPoolExecutor(IN_FLIGHT) as threads:
+        assert write(new_key(), "respond-async")[0] == 202  # now it is connected
+        breakable_stack.kafka.freeze()
+        sent = [threads.submit(write, key, PREFERRED[place % 3]) for place, key in enumerate(keys)]
+        eventually_blocking(lambda: in_flight(server) == IN_FLIGHT, what="writes in flight")
+        code = server.stop()
+        assert {answer.result() for answer in sent} == {(503, "same-key")}
+        assert code == Exit.DRAINED, server.log.read_text()
+        breakable_stack.kafka.thaw()
+        api.serve()
+        breakable_deployment.start("commands")
+        url = api.url(1)
+        assert {write(key, "wait=30")[0] for key in keys} == {201}
+    rows = breakable_deployment.rows()
+    assert {rows[key] for key in keys} == {1}
+
+
+def in_flight(server: Worker) -> int:
+    _, content = server.health()
+    return int(content["services"]["http"]["http"]["in_flight"])
 
 
 def await_more(deployment: Deployment, records: int) -> None:
