@@ -8,13 +8,13 @@ from tidemill.app.connections import Login, Tls, database_tls
 from tidemill.app.context_loader import migration_folders
 from tidemill.app.deployment import Deployment
 from tidemill.settings import DatabaseSettings
-from tidemill.storage.migrations.applied import AppliedMigrations
+from tidemill.storage.migrations.applied import AppliedMigrationDatabase
 
 
-def applied_migrations(deployment: Deployment, login: Login = "service") -> AppliedMigrations:
+def applied_migrations(deployment: Deployment, login: Login = "service") -> AppliedMigrationDatabase:
     """Return what is applied of the migrations of a deployment's contexts. Nothing is connected to."""
     contexts = migration_folders(part.context for part in deployment.catalog.contexts.values())
-    return AppliedMigrations(partial(server_of, deployment.settings.database, login), contexts)
+    return AppliedMigrationDatabase(partial(server_of, deployment.settings.database, login), contexts)
 
 
 async def demand_migrations(deployment: Deployment, *, writes: bool = True, login: Login = "service") -> None:

@@ -38,7 +38,7 @@ class NotMigrated(UsageError):
         self.missing = tuple(missing)
 
 
-class AppliedMigrations:
+class AppliedMigrationDatabase:
     """What the database has of what a deployment needs: `catalog.ports.PendingMigrations`."""
 
     def __init__(self, server: Server, contexts: Mapping[str, Path | None]) -> None:

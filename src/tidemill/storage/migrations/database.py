@@ -7,10 +7,10 @@ from pathlib import Path
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, NextRevision, OnStep
 from tidemill.storage.migrations import migrate, revisions
-from tidemill.storage.migrations.applied import AppliedMigrations, Server
+from tidemill.storage.migrations.applied import AppliedMigrationDatabase, Server
 
 
-class MigrationDatabase(AppliedMigrations):
+class MigrationDatabase(AppliedMigrationDatabase):
     """The applied and pending revisions of a database."""
 
     def __init__(self, *, owner: Server, service: Server, contexts: Mapping[str, Path | None]) -> None:
