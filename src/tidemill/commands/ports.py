@@ -30,12 +30,14 @@ class Decoded(NamedTuple):
     `facts`: the canonical Avro bytes after the four base fields, by the reader schema, trailing fields that hold their
     defaults left out (a schema that grew must not change them): what makes two payloads equal.
     `body`: the canonical Avro body by the reader schema, without framing; None where it would have to be encoded.
+    `own`: where the fields after the four base fields begin in it; 0 if that is not known.
     """
 
     name: str
     fields: dict[str, Any]
     facts: bytes
     body: bytes | None
+    own: int = 0
 
 
 class CommandCodec(Protocol):

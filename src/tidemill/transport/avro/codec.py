@@ -88,8 +88,10 @@ class StreamCodec:
         name = self._event_names[type(event)]
         if command is not None and command.body is not None:
             reused = self._reused_body(command.name, name)
-            if reused and (body := reused.of(command.body, command.fields, vars(event))) is not None:
-                return self._prefixes[name] + body
+            if reused is not None:
+                body = reused.of(command.body, command.fields, event.__dict__, command.own)
+                if body is not None:
+                    return self._prefixes[name] + body
         return self._prefixes[name] + self._event_forms[name].write(event.model_dump())
 
     def appended_event(self, command: Decoded, event: type[EventBase]) -> bytes:
@@ -155,7 +157,8 @@ class StreamCodec:
         pair = command, event
         if pair not in self._bodies:
             forms = self._command_forms[command], self._event_forms[event]
-            self._bodies[pair] = reused_body(*(form.schema.record for form in forms))
+            records = (form.schema.record for form in forms)
+            self._bodies[pair] = reused_body(*records, base=self._command_forms[command].base)
         return self._bodies[pair]
 
     def _reuse(self, command: str, event: type[EventBase]) -> None:

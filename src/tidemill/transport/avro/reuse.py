@@ -10,23 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import groupby
-from operator import itemgetter
+from itertools import compress
+from operator import itemgetter, ne
 from typing import Any, Final
 
 from tidemill.catalog.avro import NULL, Array, AvroType, Field, Map, Primitive, Record, Union
 from tidemill.catalog.fingerprints import meaning
-from tidemill.transport.avro.encode import encode_string
-from tidemill.transport.avro.reader.ends import EndOf, end_of
+from tidemill.transport.avro.body_cut import KEPT, LEFT_OUT, Cut, cut_of
 
 _TEXT: Final = Primitive("string")
 _DOUBLES: Final = (Primitive("double"), Primitive("float"))
-
-_KEPT: Final = "="
-_LEFT_OUT: Final = "-"
-
-Run = tuple[str, tuple[EndOf, ...]]
-"""What happens to fields that follow each other, and where each ends: `_KEPT`, `_LEFT_OUT`, or a text of this name."""
 
 Values = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 
@@ -36,14 +29,16 @@ class ReusedBody:
     """How an event's body is made of its command's.
 
     `kept`: the fields of the event. `doubles`: those of which equal values may have different bytes, 0.0 and -0.0.
-    `texts`: name of a field that is a text -> what comes before the text.
+    `texts`: name of a field that is a text -> what comes before the text. `base`: how many fields come before the own
+    ones of a message.
     """
 
     fields: Sequence[Field]
     kept: tuple[str, ...]
     doubles: tuple[str, ...]
     texts: Mapping[str, bytes]
-    _runs: dict[tuple[str, ...], tuple[Run, ...]] = field(default_factory=dict)
+    base: int = 0
+    _cuts: dict[tuple[tuple[str, ...], bool], tuple[Cut, bool]] = field(default_factory=dict)
 
     @cached_property
     def _values(self) -> Values:
@@ -52,57 +47,53 @@ class ReusedBody:
             return itemgetter(*self.kept)
         return lambda fields: tuple(fields[name] for name in self.kept)
 
-    def of(self, body: bytes, command: Mapping[str, Any], event: Mapping[str, Any]) -> bytes | None:
-        """Return the event's body; None if it says something else than the command, whose body and values are given."""
-        if event.keys() != self._names:
+    def of(
+        self, body: bytes, command: Mapping[str, Any], event: Mapping[str, Any], own: int = 0
+    ) -> bytes | None:
+        """Return the event's body; None if it says something else than the command, whose body and values are given.
+
+        `own`: where the own fields begin in the body; 0 if that is not known.
+        """
+        if len(event) != len(self.kept):
             return None
-        given, said = self._values(command), self._values(event)
+        try:
+            given, said = self._values(command), self._values(event)
+        except KeyError:
+            return None
         changed: tuple[str, ...] = ()
         if given != said:
-            pairs = zip(self.kept, given, said, strict=True)
-            changed = tuple([name for name, one, other in pairs if one != other])
+            changed = tuple(compress(self.kept, map(ne, given, said)))
             if not all(self._is_text(name, event) for name in changed):
                 return None
         if self.doubles and not all(command[name] != 0 for name in self.doubles):
             return None
-        return b"".join(self._parts(body, event, changed))
+        cut, skips_base = self._cuts.get((changed, own > 0)) or self._cut_of(changed, own > 0)
+        return cut(body, own if skips_base else 0, event)
 
-    @cached_property
-    def _names(self) -> frozenset[str]:
-        return frozenset(self.kept)
-
-    def _is_text(self, name: str, event: Mapping[str, Any]) -> bool:
-        return name in self.texts and isinstance(event.get(name), str)
-
-    def _parts(self, body: bytes, event: Mapping[str, Any], changed: tuple[str, ...]) -> list[bytes]:
-        if changed not in self._runs:
-            self._runs[changed] = self._cut(changed)
-        parts, at = [], 0
-        for what, ends in self._runs[changed]:
-            start = at
-            for end_of_next in ends:
-                at = end_of_next(body, at)
-            if what == _KEPT:
-                parts.append(body[start:at])
-            elif what != _LEFT_OUT:
-                parts.append(self.texts[what] + encode_string(event[what]))
-        parts.append(body[at:])
-        return parts
-
-    def _cut(self, changed: tuple[str, ...]) -> tuple[Run, ...]:
-        """Return the runs up to the last field that is not kept as it is."""
+    def _cut_of(self, changed: tuple[str, ...], own_known: bool) -> tuple[Cut, bool]:
+        """Return what cuts bodies of which these texts change, and whether it begins after the base fields."""
         marks = [
-            _LEFT_OUT if own.name not in self.kept else own.name if own.name in changed else _KEPT
+            LEFT_OUT if own.name not in self.kept else own.name if own.name in changed else KEPT
             for own in self.fields
         ]
-        while marks and marks[-1] == _KEPT:
+        while marks and marks[-1] == KEPT:
             marks.pop()
-        runs = groupby(zip(marks, self.fields, strict=False), key=lambda pair: pair[0])
-        return tuple((mark, tuple(end_of(own.type) for _, own in run)) for mark, run in runs)
+        skips_base = own_known and all(mark == KEPT for mark in marks[: self.base])
+        first = self.base if skips_base else 0
+        made = self._cuts[changed, own_known] = (
+            cut_of(marks[first:], self.fields[first:], self.texts),
+            skips_base,
+        )
+        return made
 
+    def _is_text(self, name: str, event: Mapping[str, Any]) -> bool:
+        return name in self.texts and isinstance(event[name], str)
 
-def reused_body(command: Record, event: Record) -> ReusedBody | None:
-    """Return how an event's body is made of a command's by their schemas; None if it cannot be."""
+def reused_body(command: Record, event: Record, *, base: int = 0) -> ReusedBody | None:
+    """Return how an event's body is made of a command's by their schemas; None if it cannot be.
+
+    `base`: how many fields of the command come before its own.
+    """
     types = {field.name: meaning(field.type) for field in event.fields}
     kept = [field for field in command.fields if types.get(field.name) == meaning(field.type)]
     if [field.name for field in kept] != [field.name for field in event.fields]:
@@ -111,7 +102,7 @@ def reused_body(command: Record, event: Record) -> ReusedBody | None:
     if any(_is_ambiguous(field.type) for field in kept if field.name not in doubles):
         return None
     texts = {field.name: before for field in kept if (before := _before_text(field.type)) is not None}
-    return ReusedBody(command.fields, tuple(types), doubles, texts)
+    return ReusedBody(command.fields, tuple(types), doubles, texts, base)
 
 
 def _present(schema: AvroType) -> AvroType:

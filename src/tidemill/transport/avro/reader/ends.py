@@ -34,6 +34,8 @@ def _end_of_text(data: bytes, at: int) -> int:
     size = data[at]
     if size < 0x80:
         return at + 1 + (size >> 1)
+    if (more := data[at + 1]) < 0x80:  # up to 8191 bytes
+        return at + 2 + ((size & 0x7F | more << 7) >> 1)
     length, at = read_length(data, at)
     return at + length
 

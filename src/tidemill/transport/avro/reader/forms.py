@@ -52,6 +52,7 @@ class Form:
         """`base`: how many fields come before those that make two payloads equal."""
         self.schema = schema
         self.name = schema.name
+        self.base = base
         self._read = message_reader(schema.record, base=base)
         varying = [field for field in schema.record.fields if not has_one_encoding(field.type)]
         self._varying = [field.name for field in varying]
@@ -75,7 +76,7 @@ class Form:
             if fields[name] != default:
                 break
             end -= size
-        return Decoded(self.name, fields, value[own:end], body)
+        return Decoded(self.name, fields, value[own:end], body, own - at)
 
     def read_fields(self, value: bytes, at: int) -> dict[str, Any]:
         return self._read(value, at)[0]
