@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated, Final
+from functools import lru_cache
+from typing import Annotated, Any, Final
 
 from argon2 import PasswordHasher, Type
 from argon2.exceptions import InvalidHashError, VerificationError
@@ -33,22 +34,29 @@ def _checked(text: str) -> str:
         raise PydanticCustomError(
             "password_hash", "expected an argon2id hash, $argon2id$v=19$m=..,t=..,p=..$SALT$HASH"
         )
-    memory, passes, lanes = map(int, parts.groups()[:3])
-    salt, tag = (len(part) * 3 // 4 for part in parts.groups()[3:])
+    memory, passes, lanes, salt, tag = parts.groups()
+    wrong = _out_of_bounds(memory, passes, lanes, len(salt), len(tag))
+    if wrong is not None:
+        raise PydanticCustomError(
+            "password_hash", "{name} of the argon2id hash: expected {low} to {high}", wrong
+        )
+    return text
+
+
+@lru_cache(maxsize=100)
+def _out_of_bounds(memory: str, passes: str, lanes: str, salt: int, tag: int) -> dict[str, Any] | None:
+    """Return what is out of bounds of a hash; nearly all hashes of a deployment have the same cost and sizes."""
     bounds = {
-        "m": (memory, MEMORY_KIB),
-        "t": (passes, PASSES),
-        "p": (lanes, LANES),
-        "bytes of salt": (salt, SALT_BYTES),
-        "bytes of hash": (tag, TAG_BYTES),
+        "m": (int(memory), MEMORY_KIB),
+        "t": (int(passes), PASSES),
+        "p": (int(lanes), LANES),
+        "bytes of salt": (salt * 3 // 4, SALT_BYTES),
+        "bytes of hash": (tag * 3 // 4, TAG_BYTES),
     }
     for name, (value, (low, high)) in bounds.items():
         if not low <= value <= high:
-            wrong = {"name": name, "low": low, "high": high}
-            raise PydanticCustomError(
-                "password_hash", "{name} of the argon2id hash: expected {low} to {high}", wrong
-            )
-    return text
+            return {"name": name, "low": low, "high": high}
+    return None
 
 
 PasswordHash = Annotated[str, AfterValidator(_checked)]

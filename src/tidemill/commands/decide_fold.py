@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Any, NamedTuple
 
 from tidemill.commands.crashes import crashed
@@ -277,7 +276,10 @@ class Fold:
         self, sealer: EventSealer, number: int, key: str, decision: Accepted
     ) -> Accepted | Rejected:
         """Encrypt the secrets of events before anything is made of them; the rows before hold what was encrypted."""
-        if not any(map(partial(sealer.filled, number), decision.events)):
+        for event in decision.events:
+            if sealer.filled(number, event):
+                break
+        else:
             return decision
         data_key = self._data_keys[number].get(key)
         if data_key is None:

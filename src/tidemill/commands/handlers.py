@@ -289,6 +289,12 @@ class DecideHandler:
 
     def _encode(self, decision: Accepted, command: DecideCommand) -> list[EncodedEvent] | Rejected:
         encode, names, decoded = self._codec.encode_event, self._names, command.decoded
+        if len(decision.events) == 1:  # as of nearly all decisions
+            (only,) = decision.events
+            payload = encode(only, decoded)
+            if len(payload) > self._max_event_bytes:
+                return too_large(len(payload), self._max_event_bytes)
+            return [EncodedEvent(names[type(only)], payload)]
         encoded = [EncodedEvent(names[type(event)], encode(event, decoded)) for event in decision.events]
         largest = max([len(event.payload) for event in encoded])
         return too_large(largest, self._max_event_bytes) if largest > self._max_event_bytes else encoded

@@ -99,8 +99,13 @@ class SealedText(NamedTuple):
     @property
     def text(self) -> str:
         """Return the form in which it is stored and published."""
-        encoded = binascii.b2a_base64(self.box, newline=False).translate(_URL_SAFE)
-        return f"tms1:{self.generation}:{encoded.rstrip(b'=').decode()}"
+        return sealed_form(self.generation, self.box)
+
+
+def sealed_form(generation: int, box: bytes) -> str:
+    """Return the text of an encrypted value."""
+    encoded = binascii.b2a_base64(box, newline=False).translate(_URL_SAFE)
+    return f"tms1:{generation}:{encoded.rstrip(b'=').decode()}"
 
 
 class SecretReader(Protocol):

@@ -82,7 +82,8 @@ class State:
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
     `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts. `http`: the commands that HTTP makes
-    of its verbs, each accepted by one event; None: it only reads the rows.
+    of its verbs, each accepted by one event; None: it only reads the rows. `new_rows`: `evolve` always
+    returns a row that nothing else holds, of a plain dataclass without slots: the engine fills its fields in place.
     """
 
     model: type[Any]
@@ -98,6 +99,7 @@ class State:
     view: ReadView | None = None
     sign_in: SignInColumns | None = None
     http: Crud | None = None
+    new_rows: bool = False
 
     @property
     def name(self) -> str:
@@ -114,6 +116,10 @@ class State:
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
         begins = before is None or (not self.in_force(before) and self.in_force(evolved))
         created_at = at if begins else before.created_at
+        if self.new_rows:
+            values = evolved.__dict__
+            values["version"], values["created_at"], values["updated_at"] = version + 1, created_at, at
+            return evolved
         return changed_row(evolved, {"version": version + 1, "created_at": created_at, "updated_at": at})
 
     def as_projection(self, name: str) -> Projection:

@@ -125,6 +125,7 @@ def state_of(
         key_of=lambda event: str(getattr(event, naming.key)),
         view=view_of(table, options),
         sign_in=options.sign_in,
+        new_rows=options.more.evolve is None,
         http=Crud(
             create=messages.create,
             update=messages.update,
@@ -210,12 +211,18 @@ def _evolution(
     hard = options.delete == "hard"
     emptied = _emptied(row) if hard else {}
     blank = {own.name: own.default for own in fields(row) if own.default is not MISSING}
+    blank |= {"id": "", **start}
+    texts = [(name, folded_column(name)) for name in fold if name in {*created, *start}]
 
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
         if kind is messages.created and (before is None or (hard and before.deleted)):
-            values = {**start, **dict(zip(created, created_values(event), strict=True))}
-            return make_row(row, {**blank, "id": key_of(event), **values, **_folded(values, fold)})
+            held = blank.copy()
+            held["id"] = key_of(event)
+            held.update(zip(created, created_values(event), strict=True))
+            for name, column in texts:
+                held[column] = _folded_text(held[name])
+            return make_row(row, held)
         if before is not None and kind is messages.updated:
             pairs = zip(updated, updated_values(event), strict=True)
             values = {name: value for name, value in pairs if value is not None}

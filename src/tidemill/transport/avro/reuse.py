@@ -67,10 +67,10 @@ class ReusedBody:
                 return None
         if self.doubles and not all(command[name] != 0 for name in self.doubles):
             return None
-        cut, skips_base = self._cuts.get((changed, own > 0)) or self._cut_of(changed, own > 0)
+        cut, skips_base = self._cuts.get((changed, own > 0)) or self._cut_of(changed, own_known=own > 0)
         return cut(body, own if skips_base else 0, event)
 
-    def _cut_of(self, changed: tuple[str, ...], own_known: bool) -> tuple[Cut, bool]:
+    def _cut_of(self, changed: tuple[str, ...], *, own_known: bool) -> tuple[Cut, bool]:
         """Return what cuts bodies of which these texts change, and whether it begins after the base fields."""
         marks = [
             LEFT_OUT if own.name not in self.kept else own.name if own.name in changed else KEPT
@@ -88,6 +88,7 @@ class ReusedBody:
 
     def _is_text(self, name: str, event: Mapping[str, Any]) -> bool:
         return name in self.texts and isinstance(event[name], str)
+
 
 def reused_body(command: Record, event: Record, *, base: int = 0) -> ReusedBody | None:
     """Return how an event's body is made of a command's by their schemas; None if it cannot be.
