@@ -46,7 +46,7 @@ def events_to_facts(indexed: EvidenceIndex) -> Iterator[Finding]:
             (identity(fields["command_id"], fields["service_name"]), *_fact(fields, item, facts))
             for record, fields in told
             if record.aggregate == facts.aggregate
-            for item in fields[facts.many]
+            for item in ([fields] if facts.many is None else fields[facts.many])
         ]
         there = [(row["command_id"], *_fact(row, row, facts)) for row in indexed.tables[name]]
         yield from compare(f"event topic -> {name}", wanted, there)
@@ -82,6 +82,8 @@ def _happen(
         "updated_at": at,
         "deleted": event == f"{collection.entity}Deleted",
     }
+    if event == f"{collection.entity}Deleted":
+        row |= collection.emptied
     if event == f"{collection.entity}Updated":
         row |= {name: fields[name] for name in collection.fields if fields.get(name) is not None}
         row |= dict.fromkeys(fields["clear"])

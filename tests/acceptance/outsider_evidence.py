@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -78,13 +79,17 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Collection:
-    """A collection as its documentation describes it. `steps`: by event, the status after it and the filled fields."""
+    """A collection as its documentation describes it. `steps`: by event, the status after it and the filled fields.
+
+    `emptied`: what the fields hold after a deletion, where it empties them.
+    """
 
     aggregate: str
     key: str
     fields: tuple[str, ...]
     status: str
     steps: Mapping[str, tuple[str, tuple[str, ...]]]
+    emptied: Mapping[str, Any]
 
     @property
     def entity(self) -> str:
@@ -94,12 +99,19 @@ class Collection:
 
 @dataclass(frozen=True)
 class FactTable:
-    """A table of facts as its documentation describes it. `many`: the field with the facts, `own`: what each has."""
+    """A table of facts as its documentation describes it.
+
+    `many`: the field with the facts, None where a command is one; `own`: what each has.
+    """
 
     aggregate: str
     columns: tuple[str, ...]
-    many: str
+    many: str | None
     own: frozenset[str]
+
+
+EMPTY: Mapping[str, Any] = {"jsonb": "{}", "timestamptz": datetime.min.replace(tzinfo=UTC), "text": ""}
+"""What a field that may not be null holds once it is emptied, by its type."""
 
 
 @lru_cache(maxsize=1)
@@ -115,7 +127,15 @@ def collections() -> Mapping[str, Collection]:
             for step, event, _, to in tables.get("step", [])
         }
         status = fields["status"][3] if "status" in fields else ""
-        found[name] = Collection(_word("Topics", text), _word("Key", text), tuple(fields), status, steps)
+        ends = list(fields.values()) if "Deletion: `hard`" in text else []
+        found[name] = Collection(
+            _word("Topics", text),
+            _word("Key", text),
+            tuple(fields),
+            status,
+            steps,
+            {row[0]: EMPTY[row[1]] if row[2] == "no" else None for row in ends},
+        )
     return found
 
 
@@ -127,7 +147,7 @@ def fact_tables() -> Mapping[str, FactTable]:
         if "column" not in tables:
             continue
         columns = {row[0]: row[5] for row in tables["column"] if row[5] != "the engine"}
-        (many,) = set(columns.values()) - {"the command"}
+        many = next(iter(set(columns.values()) - {"the command"}), None)
         own = frozenset(column for column, place in columns.items() if place == many)
         found[name] = FactTable(_word("Topics", text), tuple(columns), many, own)
     return found

@@ -41,6 +41,7 @@ WITHOUT_SUITE = {
     "admin.records.CommandEncoders": _BY_HAND,
     "admin.CommandLog": _READS + "tests/integration/cli/test_speak_and_ask.py",
     "admin.DeadLetterReader": _READS + "tests/integration/cli/test_speak_and_ask.py",
+    "admin.EditionReader": _READS + "tests/integration/storage/test_community_features.py",
     "admin.HoldingsReader": _READS + "tests/integration/retention/test_holdings.py",
     "admin.LaneReader": _READS + "tests/integration/storage/test_lanes.py",
     "admin.setup.AppliedMigrations": "no fake: as admin.setup.Migrations, of which it is a part",

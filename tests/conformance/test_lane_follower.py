@@ -11,6 +11,7 @@ from tests.fakes.followers import MemoryFollower
 from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tests.support.engine.relays import World
 from tests.support.waiting import HANGING_S
+from tidemill.commands.expiry import FlowingLanes
 from tidemill.commands.ports import LaneFollower
 from tidemill.domain.lane import Claim
 from tidemill.retention.stream import ArchiveLane
@@ -80,13 +81,24 @@ class Archive(Subject):
         self.follower = ArchiveLane().before(self.memory)
 
 
-@pytest.fixture(params=["memory", "archive", "relays"])
+class Flowing(Subject):
+    """The lanes that a sweeper may write to, which stand before their relays likewise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.follower = FlowingLanes(self.memory)
+
+
+STANDING_BEFORE = {"archive": Archive, "flowing": Flowing}
+
+
+@pytest.fixture(params=["memory", "archive", "flowing", "relays"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
         yield Subject()
         return
-    if request.param == "archive":
-        yield Archive()
+    if request.param in STANDING_BEFORE:
+        yield STANDING_BEFORE[request.param]()
         return
     relays = Relays()
     yield relays

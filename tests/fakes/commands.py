@@ -180,6 +180,20 @@ class MemoryCommandStore:
         held = {lane: self.waits[lane] for lane in lanes if lane in self.waits}
         return frozenset(lane for lane, wait in held.items() if wait.over_at is None and now < wait.until)
 
+    async def expired(
+        self, state: State, after: tuple[datetime, str], limit: int
+    ) -> list[tuple[datetime, str]]:
+        self.check()
+        assert state.expiry is not None
+        now, column = SystemClock().now(), state.expiry.column
+        rows = self.tables.states.get(state.table.name, {}).items()
+        over = [
+            (getattr(row, column), key)
+            for key, row in rows
+            if state.in_force(row) and not state.in_force(row, now)
+        ]
+        return sorted(pair for pair in over if pair > after)[:limit]
+
     def unit_of_work(self) -> AbstractAsyncContextManager[MemoryWork]:
         return self._transaction()
 

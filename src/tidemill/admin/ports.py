@@ -22,6 +22,7 @@ from tidemill.admin.rows import (
     RepeatEntry,
     SentEntry,
 )
+from tidemill.domain.community import EditionFeatures
 from tidemill.domain.lane import Lane
 from tidemill.domain.table_shape import TableShape
 from tidemill.outbox.ports import Tails
@@ -123,6 +124,14 @@ class ProcessReader(Protocol):
 
     async def processes(self) -> list[ProcessState]:
         """Return the processes that serve now, by name."""
+        ...
+
+
+class EditionReader(Protocol):
+    """The edition of TimescaleDB."""
+
+    async def features(self) -> EditionFeatures:
+        """Return it, with the features of tables that the database has of it."""
         ...
 
 

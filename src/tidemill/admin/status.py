@@ -9,7 +9,14 @@ from typing import Protocol
 
 from tidemill.admin.archive.status import ArchiveStatus, archive_status
 from tidemill.admin.lanes.states import lane_of
-from tidemill.admin.ports import HoldingsReader, LaneReader, ProcessReader, ReadModelStates, TopicInspector
+from tidemill.admin.ports import (
+    EditionReader,
+    HoldingsReader,
+    LaneReader,
+    ProcessReader,
+    ReadModelStates,
+    TopicInspector,
+)
 from tidemill.admin.progress import (
     CommandLag,
     HiddenRecords,
@@ -27,6 +34,7 @@ from tidemill.admin.rows import ForeignRecords, GroupMember, LaneState, ProcessS
 from tidemill.catalog.misfits import Misfit, MisfitReader
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.catalog.tables import Difference
+from tidemill.domain.community import LackingFeature, lacking
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import MAX_AHEAD, lane_spans
 from tidemill.domain.rejections import HALTED
@@ -70,7 +78,8 @@ class Status:
     although nothing is stopped by them. `processes`: those that serve. `secrets`: streams with lanes that no process
     owns, and whose master keys are not set where this is asked. `hidden`: lanes that wait for the end of a transaction.
     `foreign_members`: other programs in the consumer group of a stream with lanes that no process owns. `at`: when it
-    was read. `unready`: what is not served yet; empty once all is.
+    was read. `unready`: what is not served yet; empty once all is. `edition`: of TimescaleDB. `lacking`: what contexts
+    want of its Community edition and the database does not have; each is told what stands in for it.
     """
 
     streams: Sequence[StreamStatus]
@@ -89,6 +98,8 @@ class Status:
     at: datetime | None = None
     trouble: str | None = None
     clock: str | None = None
+    edition: str | None = None
+    lacking: Sequence[LackingFeature] = ()
 
     @property
     def ok(self) -> bool:
@@ -117,6 +128,7 @@ class StatusReader:
     processes: ProcessReader
     secrets: SecretFaults
     topics: TopicInspector
+    edition: EditionReader
     clock: Clock
 
     async def read(self) -> Status:
@@ -127,7 +139,7 @@ class StatusReader:
         held = await self.archive.holdings(list(policies))
         tables = await self.misfits.survey(self.catalog)
         processes = await self.processes.processes()
-        lacking = await self.secrets.faults()
+        faults, edition = await self.secrets.faults(), await self.edition.features()
         published = await unpublished_since(self.lanes, lanes)
         folded = await unfolded_since(self.lanes, self.catalog, lanes, projections)
         lags, foreign_members, trouble = await self._ask_kafka(lanes)
@@ -145,13 +157,15 @@ class StatusReader:
             misfits=tables.misfits,
             differences=tables.harmless,
             processes=processes,
-            secrets=[fault for fault in lacking if fault.aggregate in unowned],
+            secrets=[fault for fault in faults if fault.aggregate in unowned],
             unready=unready([one for one in streams if one.aggregate in self.catalog.contexts], views),
             hidden=hidden_records(lanes, lags),
             foreign_members=foreign_members,
             at=now,
             trouble=trouble,
             clock=ahead_of(lanes, now),
+            edition="Community" if edition.is_community else "Apache",
+            lacking=lacking(self.catalog.community, edition),
         )
 
     async def _ask_kafka(

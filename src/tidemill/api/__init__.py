@@ -48,6 +48,7 @@ from tidemill.api.tables import fact_table, row_table
 from tidemill.domain import checks
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
 from tidemill.domain.collection import Crud
+from tidemill.domain.community import Compression, Rollup
 from tidemill.domain.context import (
     AppendSpec,
     CommandSpec,
@@ -79,6 +80,7 @@ __all__ = [
     "CleanText",
     "CommandBase",
     "CommandSpec",
+    "Compression",
     "Context",
     "ContractError",
     "Crud",
@@ -106,6 +108,7 @@ __all__ = [
     "Rejected",
     "Retention",
     "RetentionPolicy",
+    "Rollup",
     "Secret",
     "SecretReader",
     "SignIn",

@@ -56,6 +56,7 @@ from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.lazy_pool import LazyPool
 from tidemill.storage.database.pool import Timeouts
 from tidemill.storage.database.table_sql import table_name
+from tidemill.storage.migrations.community import EditionDatabase
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.storage.queries.declared import DeclaredQueryDatabase
 from tidemill.storage.read_models.pages import ReadModelDatabase
@@ -117,6 +118,7 @@ class Admin:
             processes=ProcessDatabase(self._pool),
             secrets=replace(self.secrets, keys=SecretKeyDatabase(self._pool)),
             topics=self.topics,
+            edition=EditionDatabase(self._pool),
             clock=self._clock,
         )
 

@@ -19,7 +19,8 @@ def migrations_of(
     `owner`: the login that migrates, and by which their state is told; `service`: the one that only checks it.
     """
     contexts = migration_folders(part.context for part in deployment.catalog.contexts.values())
+    features = [feature for declared in deployment.catalog.community.values() for feature in declared]
     server = partial(server_of, deployment.settings.database)
     return MigrationDatabase(
-        owner=partial(server, owner), service=partial(server, service), contexts=contexts
+        owner=partial(server, owner), service=partial(server, service), contexts=contexts, features=features
     )

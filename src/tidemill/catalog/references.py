@@ -17,7 +17,7 @@ def with_references(streams: Mapping[str, Stream]) -> dict[str, Stream]:
     """Return the streams, by aggregate, each with the states of others that it refers to and that refer to it.
 
     Raises:
-        ContractError: two streams have states of one name, or a state refers to one that is not there.
+        ContractError: two streams have states of one name, or a state refers to one that is not there or that expires.
     """
     states = _by_name(streams)
     referring = _referring(streams, states)
@@ -58,6 +58,11 @@ def _referring(streams: Mapping[str, Stream], states: Mapping[str, State]) -> di
                     raise ContractError(
                         f"{state.name} of {aggregate} refers to {reference.to}, which no context of this deployment "
                         "has: add its context to TIDEMILL_CONTEXTS"
+                    )
+                if states[reference.to].expiry is not None:
+                    raise ContractError(
+                        f"{state.name} of {aggregate} refers to {reference.to}, whose rows end by themselves: what "
+                        "refers to one would not notice"
                     )
                 if reference.restrict and reference.to not in inside:
                     found[reference.to].append((state, reference))

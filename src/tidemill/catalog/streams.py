@@ -9,6 +9,7 @@ from typing import Final
 
 from tidemill.catalog.schemas import MessageSchema, load_messages
 from tidemill.domain.archive.policy import Retention
+from tidemill.domain.community import CommunityFeature
 from tidemill.domain.context import Context
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
@@ -57,6 +58,12 @@ class StreamCatalog:
         """Return the retention policies, by table (`schema.table`)."""
         declared = (part.context.retention for part in self.contexts.values())
         return {policy.table_name: policy for policy in declared if policy is not None}
+
+    @property
+    def community(self) -> dict[str, tuple[CommunityFeature, ...]]:
+        """Return what contexts want of TimescaleDB's Community edition, by aggregate."""
+        declared = {aggregate: part.context.community for aggregate, part in self.contexts.items()}
+        return {aggregate: features for aggregate, features in declared.items() if features}
 
     @property
     def streams(self) -> dict[str, ContextStream]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from tidemill.app.admin import Admin
     from tidemill.catalog.misfits import Misfit
     from tidemill.catalog.tables import Difference
+    from tidemill.domain.community import LackingFeature
     from tidemill.security.gate import SecretFault
 
 T = TypeVar("T")
@@ -116,6 +117,7 @@ def _show(found: Status) -> None:
         _show_hidden(hidden, found.at)
     for each in found.foreign:
         _show_foreign(each)
+    _show_lacking(found.edition, found.lacking)
     if found.clock is not None:
         say("[yellow]clock[/yellow] {clock}", clock=found.clock)
     _show_next(found)
@@ -250,6 +252,19 @@ def _show_differences(differences: Sequence[Difference]) -> None:
         say(
             "                commands are applied meanwhile; `tidemill migrate check` shows what would fix it"
         )
+
+
+def _show_lacking(edition: str | None, features: Sequence[LackingFeature]) -> None:
+    for lacking in features:
+        text = "[yellow]{edition} edition[/yellow] {aggregate} has no {feature}: {instead}"
+        say(
+            text,
+            edition=edition,
+            aggregate=lacking.aggregate,
+            feature=lacking.feature,
+            instead=lacking.instead,
+        )
+        say("        {advice}", advice=lacking.advice)
 
 
 def _show_wait(wait: WaitStatus) -> None:

@@ -162,6 +162,11 @@ class DecideHandler:
             for spec in stream.commands.values()
             if isinstance(spec, DecideSpec)
         }
+        self._numbers |= {
+            state.expiry.command: number
+            for number, state in enumerate(stream.states)
+            if state.expiry is not None
+        }
         self._foreseen = foreseen_by(self._plan, self._numbers)
         for state in stream.states:
             for reference in state.refers:

@@ -14,7 +14,7 @@ from datetime import datetime
 
 from tidemill.commands.decide_fold import EncodedEvent
 from tidemill.commands.numbering import BatchRows, LaneNumbering
-from tidemill.commands.ports import CommandStore, Decoded, UnitOfWork
+from tidemill.commands.ports import CommandStore, Decoded, Locked, UnitOfWork
 from tidemill.commands.validation import IncomingCommand
 from tidemill.domain.errors import GenerationClosed, NotCompared, TransientError
 from tidemill.domain.lane import NO_OFFSET, Claim, Progress
@@ -34,10 +34,14 @@ class InternalCommand:
 
 @dataclass
 class InternalCommandNumbering:
-    """The internal commands of one transaction. `work` is that transaction, `at` the server's clock in it."""
+    """The internal commands of one transaction. `work` is that transaction, `at` the server's clock in it.
+
+    `locked`: what it read under the lock of the lane.
+    """
 
     work: UnitOfWork
     at: datetime
+    locked: Locked
     orders: list[InternalCommand] = field(default_factory=list)
 
 
@@ -81,7 +85,7 @@ class InternalCommandWriter:
             if not self._silent:
                 self._check_not_set_back(claim, progress)
                 await work.demand_going(claim)
-            numbering, batch_rows = InternalCommandNumbering(work, locked.now), BatchRows()
+            numbering, batch_rows = InternalCommandNumbering(work, locked.now, locked), BatchRows()
             yield numbering
             if numbering.orders:
                 assert not self._silent, "it was not checked that the lane may be written to"
@@ -109,14 +113,14 @@ def _arrival(claim: Claim, order: InternalCommand) -> IncomingCommand:
 
     With an offset, the sender of the record there would take this outcome for its own.
     """
-    record = _Own(claim.lane.partition, NO_OFFSET, order.key)
+    record = NotSent(claim.lane.partition, NO_OFFSET, order.key)
     fields = {"command_id": order.command_id, "service_name": order.service}
     decoded = Decoded(order.name, fields, b"", None)
     return IncomingCommand(claim.lane.id, record, decoded=decoded, command_id=order.command_id)
 
 
 @dataclass(frozen=True, slots=True)
-class _Own:
+class NotSent:
     """A record that was not sent."""
 
     partition: int

@@ -334,6 +334,12 @@ class CommandStore(Protocol):
         """Return headers as `ParkedRow` has them. Asks nobody; takes some 2 us a header."""
         ...
 
+    async def expired(
+        self, state: State, after: tuple[datetime, str], limit: int
+    ) -> list[tuple[datetime, str]]:
+        """Return (time, key) of rows that are not deleted and whose time is over, in that order; the next `limit`."""
+        ...
+
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:
         """Open a transaction; leaving the block commits. Raises `CommitUnknown` if the answer to COMMIT is lost."""
         ...

@@ -15,10 +15,12 @@ from pydantic import BaseModel
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.checks import OfRecords, TimedCheck
 from tidemill.domain.collection import Crud
+from tidemill.domain.community import CommunityFeature, check_features
 from tidemill.domain.decision import Decision, Rejected
 from tidemill.domain.errors import ContractError
+from tidemill.domain.identity import fact_id
 from tidemill.domain.lane import BATCH_BYTES, DEFAULT_PARTITIONS
-from tidemill.domain.messages import CommandBase, EventBase, Message
+from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
 from tidemill.domain.query import Query
 from tidemill.domain.records import record_fields
@@ -75,6 +77,16 @@ class CommandSpec:
         return None
 
     @property
+    def has_own_id(self) -> bool:
+        """Return whether the command's fields say its id, where its sender gives none."""
+        return False
+
+    def own_id(self, name: str, command: Any) -> str | None:
+        """Return the id that a command of the full name `name` has by its fields; None: they do not say it."""
+        del name, command
+        return None
+
+    @property
     def counts_rows(self) -> bool:
         """Return whether the command may append another number of rows than one."""
         return False
@@ -95,6 +107,7 @@ class AppendSpec(CommandSpec):
     command's identity. `check(command, now)` may refuse a command by the time.
     `rows`: makes many rows of a command, or none, each with its values in the order of `columns` (by default all but
     `command_id`); or the name of the field that holds a record for each row.
+    `command_id_from`: the texts that say which fact it is, from which its id is made where its sender gives none.
     """
 
     table: TableShape
@@ -102,6 +115,7 @@ class AppendSpec(CommandSpec):
     check: Callable[[Any, datetime], Rejected | None] | None = None
     rows: Callable[[Any], Rows] | str | None = None
     columns: tuple[str, ...] = ()
+    command_id_from: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -112,11 +126,25 @@ class AppendSpec(CommandSpec):
             raise ContractError(f"{where}: columns are those of rows=...; without it they go by name")
         if unknown := [name for name in self.columns if name not in self.table.columns]:
             raise ContractError(f"{where}: table {self.table.name} has no {', '.join(unknown)}")
+        for name in self.command_id_from:
+            info = self.model.model_fields.get(name)
+            if name in BASE_FIELDS or info is None or info.annotation is not str or not info.is_required():
+                raise ContractError(f"{where}: an id is made from required texts, which {name!r} is not")
 
     @property
     def appends_to(self) -> TableShape:
         """Return the table."""
         return self.table
+
+    @property
+    def has_own_id(self) -> bool:
+        """Return whether the command's fields say its id, where its sender gives none."""
+        return bool(self.command_id_from)
+
+    def own_id(self, name: str, command: Any) -> str | None:
+        """Return the id that a command of the full name `name` has by its fields; None: they do not say it."""
+        values = [getattr(command, field) for field in self.command_id_from]
+        return fact_id(name, values) if values else None
 
     @property
     def counts_rows(self) -> bool:
@@ -163,17 +191,19 @@ def append(
     check: Callable[[C, datetime], Rejected | None] | None = None,
     rows: Callable[[C], Rows] | str | None = None,
     columns: tuple[str, ...] = (),
+    command_id_from: tuple[str, ...] = (),
 ) -> AppendSpec:
     """Declare that `model` appends one row, or `rows`, to the table `into` and publishes one `event`.
 
     `rows(command)` returns any number of rows, each a tuple in the order of the table's columns without `command_id`,
     or of `columns`. A field's name instead: the command has there a record for each row, whose fields, and the other
-    fields of the command, become the columns of the same names.
+    fields of the command, become the columns of the same names. `command_id_from`: fields that say which fact it is; a
+    command that is sent without an id, by HTTP or `tidemill publish`, gets one that is made from them (`fact_id`).
 
     Raises:
-        ContractError: there is no such field or column.
+        ContractError: there is no such field or column, or no id can be made from a field.
     """
-    return AppendSpec(model=model, table=into, event=event, check=check, rows=rows, columns=columns)
+    return AppendSpec(model, into, event, check, rows, columns, command_id_from)
 
 
 def decide(
@@ -227,7 +257,7 @@ class Context:
     context's own rejection codes, each with what the client should do. `retention`: which of its appended rows leave
     for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
     command may append many rows. `http`: the command by which HTTP appends facts; those of states are at each state.
-    `queries`: what readers may ask for by name.
+    `queries`: what readers may ask for by name. `community`: what TimescaleDB's Community edition does for its facts.
     """
 
     aggregate: str
@@ -246,6 +276,7 @@ class Context:
     batch_bytes: int | None = None
     http: Crud | None = None
     queries: tuple[Query, ...] = ()
+    community: tuple[CommunityFeature, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -265,6 +296,7 @@ class Context:
         self._check_names()
         self._check_http()
         secrets_declared(self.commands, self.states)
+        check_features(self.aggregate, self.community, self._appended_tables, self.retention)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

@@ -9,8 +9,10 @@ so that different ids of two services, neither of them a UUID, would become one.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import zlib
+from collections.abc import Sequence
 from functools import lru_cache
 from uuid import UUID, uuid5
 
@@ -19,6 +21,9 @@ SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")
 
 KEYS = UUID("f2b1c9d4-0a55-5a0e-8f43-2f6f6b0c6a52")
 """Namespace of read-model rows: `uuid5(KEYS, "projection/key")` is a row's uuid."""
+
+FACTS = UUID("8e1c6a5e-0b7d-5f0c-9a3e-52d1f4b7c960")
+"""Namespace of the ids of facts whose fields say which fact they are: see `fact_id`."""
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _EITHER_CASE = re.compile(r"[0-9A-Fa-f]{8}(?:-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -39,6 +44,15 @@ def identify(command_id: str, service_name: str) -> str:
     if _EITHER_CASE.fullmatch(command_id):
         return command_id.lower()
     return str(uuid5(_namespace(service_name), command_id))
+
+
+def fact_id(command: str, values: Sequence[str]) -> str:
+    """Return the id of a fact, by its command's full name and the values of the fields that name it.
+
+    It is the UUID (version 5) in `FACTS` of a JSON array of these texts without spaces, each character as it is, as
+    JavaScript's `JSON.stringify` writes it; so a client of any language makes the same one.
+    """
+    return str(uuid5(FACTS, json.dumps([command, *values], ensure_ascii=False, separators=(",", ":"))))
 
 
 def payload_digest(name: str, facts: bytes) -> int:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 from tidemill.domain.collection import Crud
+from tidemill.domain.decision import Decision
 from tidemill.domain.folded_text import folded_column
-from tidemill.domain.messages import EventBase
+from tidemill.domain.messages import CommandBase, EventBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.read_view import ReadView
 from tidemill.domain.state_rows import changed_row
@@ -72,6 +73,27 @@ class SignInColumns:
 
 
 @dataclass(frozen=True)
+class Expiry:
+    """How rows end by themselves, once their time is over.
+
+    `column`: the time from which on a row is in force no more; null: never. `command`: what the service itself decides
+    about such a row, by `rule(state, command, at)`, which accepts it while the row's time is over; `key(command)`: the
+    key of the row. `make(key, base)`: the command about a row, with the base fields of a message.
+    """
+
+    column: str
+    command: type[CommandBase]
+    rule: Callable[[Any, Any, datetime], Decision]
+    key: Callable[[Any], str]
+    make: Callable[[str, Mapping[str, Any]], CommandBase]
+
+    def is_over(self, row: Any, at: datetime) -> bool:
+        """Tell whether the time of a row is over at a time."""
+        ends: datetime | None = getattr(row, self.column)
+        return ends is not None and ends <= at
+
+
+@dataclass(frozen=True)
 class State:
     """The aggregate behind `decide` commands: one row per key.
 
@@ -82,8 +104,9 @@ class State:
     `clocked`: `evolve` also gets the time of the event, `evolve(state | None, event, at)`. `key_of(event)`: the key of
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
     `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts. `http`: the commands that HTTP makes
-    of its verbs, each accepted by one event; None: it only reads the rows. `new_rows`: `evolve` always
-    returns a row that nothing else holds, of a plain dataclass without slots: the engine fills its fields in place.
+    of its verbs, each accepted by one event; None: it only reads the rows. `expiry`: how rows end by themselves; None:
+    they do not. `new_rows`: `evolve` always returns a row that nothing else holds, of a plain dataclass without slots:
+    the engine fills its fields in place.
     """
 
     model: type[Any]
@@ -99,6 +122,7 @@ class State:
     view: ReadView | None = None
     sign_in: SignInColumns | None = None
     http: Crud | None = None
+    expiry: Expiry | None = None
     new_rows: bool = False
 
     @property
@@ -106,15 +130,17 @@ class State:
         """Return the name of the collection, which is that of its table."""
         return str(self.table.name)
 
-    def in_force(self, row: Any) -> bool:
-        """Tell whether there is a row, and it is not deleted."""
-        return row is not None and (self.deleted is None or not getattr(row, self.deleted))
+    def in_force(self, row: Any, at: datetime | None = None) -> bool:
+        """Tell whether there is a row, and it is not deleted. `at`: nor is its time over then."""
+        if row is None or (self.deleted is not None and getattr(row, self.deleted)):
+            return False
+        return at is None or self.expiry is None or not self.expiry.is_over(row, at)
 
     def after(self, before: Any, event: EventBase, at: datetime) -> Any:
         """Return the state after an event of the time `at`, with what the engine fills."""
         version = 0 if before is None else before.version
         evolved = self.evolve(before, event, at) if self.clocked else self.evolve(before, event)
-        begins = before is None or (not self.in_force(before) and self.in_force(evolved))
+        begins = before is None or (not self.in_force(before, at) and self.in_force(evolved, at))
         created_at = at if begins else before.created_at
         if self.new_rows:
             values = evolved.__dict__

@@ -248,6 +248,13 @@ class CommandSettings(Group):
         "",
         description="regular expression of the allowed reply topics; empty: `PREFIX.replies.*`",
     )
+    expiry_every_s: float = Field(
+        10.0,
+        gt=0,
+        le=86_400,
+        description="seconds between two looks for rows whose time is over, which are then removed; no reader is shown "
+        "them in between",
+    )
 
 
 class SecretSettings(Group):

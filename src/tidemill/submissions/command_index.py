@@ -22,6 +22,7 @@ class CommandTarget:
     """A command and where it goes. `name`: full. `collection`: None of one that changes no collection by itself."""
 
     name: str
+    spec: CommandSpec
     model: type[CommandBase]
     stream: Stream
     collection: Collection | None
@@ -52,6 +53,13 @@ class CommandIndex:
         """Return where a command of a collection goes."""
         return self._by_model[model]
 
+    def has_own_id(self, command: type[CommandBase] | str) -> bool:
+        """Tell whether the fields of a command, given by its class or a name, say its id."""
+        if not isinstance(command, str):
+            return self._by_model[command].spec.has_own_id
+        targets = [target for full, target in self._by_name.items() if command in _names(full)]
+        return bool(targets) and all(target.spec.has_own_id for target in targets)
+
     def named(self, name: str, principal: Principal) -> CommandTarget:
         """Return a command by its name, short or full, for a principal that may send it.
 
@@ -62,7 +70,7 @@ class CommandIndex:
         targets = [
             target
             for full, target in self._by_name.items()
-            if name in {full, full.rpartition(".")[2]} and principal.grant(target.granted_on) is not None
+            if name in _names(full) and principal.grant(target.granted_on) is not None
         ]
         if len(targets) != 1:
             detail = "several contexts have one: give its full name" if targets else _NO_SUCH_COMMAND
@@ -84,10 +92,15 @@ def demand_grant(principal: Principal, verb: Verb, collection: str) -> None:
         raise RequestRefused(RequestCode.FORBIDDEN, f"{principal.name} may not {verb} in {collection}")
 
 
+def _names(full: str) -> set[str]:
+    """Return what a command may be called: its full name, or the last part of it."""
+    return {full, full.rpartition(".")[2]}
+
+
 def _target(name: str, spec: CommandSpec, stream: Stream, collections: list[Collection]) -> CommandTarget:
     assert issubclass(spec.model, CommandBase)
     collection = _collection_of(spec, stream, collections)
-    return CommandTarget(name, spec.model, stream, collection, _verb_of(spec.model, collection))
+    return CommandTarget(name, spec, spec.model, stream, collection, _verb_of(spec.model, collection))
 
 
 def _collection_of(spec: CommandSpec, stream: Stream, collections: list[Collection]) -> Collection | None:

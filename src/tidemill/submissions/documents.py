@@ -52,6 +52,7 @@ class Documents:
         else:
             fields = content.changed()
         command = command_of(target.model, fields, sender.base, request.collection.written, content.faults)
+        command = sender.identified(command, target)
         key = request.key if crud.key is None or request.key is not None else getattr(command, crud.key)
         return Submission(
             command=command,
@@ -75,6 +76,10 @@ class Documents:
         _check_precondition(request)
         return self._index.of(model)
 
+    def has_own_id(self, command: type[CommandBase] | str) -> bool:
+        """Tell whether the fields of a command say its id, so that a request without one needs none."""
+        return self._index.has_own_id(command)
+
     def missing(self, request: DocumentRequest, caller: Caller) -> tuple[str, ...]:
         """Return the fields that the command needs and only the document in force may have, such as its parent."""
         if request.verb is DocumentVerb.CREATE:
@@ -96,6 +101,7 @@ class Documents:
         fields = {field: value for field, value in parameters.items() if field not in BASE_FIELDS}
         table = None if target.collection is None else target.collection.written
         command = command_of(target.model, fields, sender.base, table, (), "/parameters")
+        command = sender.identified(command, target)
         crud = Crud() if target.collection is None else target.collection.crud
         return Submission(
             command=command,
@@ -127,13 +133,20 @@ class _Sender:
         if "timestamp" in body:
             fault = _fault(f"{under}/timestamp", "is set by the server", RequestCode.NO_SUCH_FIELD)
             raise RequestRefused(RequestCode.BAD_BODY, "the body cannot be used", fault)
-        self.command_id = _chosen_id(caller, body, under) or new_id()
+        given = _chosen_id(caller, body, under)
+        self._given = given is not None
+        self.command_id = given or new_id()
         self.base = {
             "command_id": self.command_id,
             "service_name": self.service,
             "timestamp": now,
             "correlation_id": body.get("correlation_id", caller.correlation_id),
         }
+
+    def identified(self, command: CommandBase, target: CommandTarget) -> CommandBase:
+        """Return a command with the id that its fields say, unless its sender gave one, which counts."""
+        own_id = None if self._given else target.spec.own_id(target.name, command)
+        return command if own_id is None else command.model_copy(update={"command_id": own_id})
 
 
 def _chosen_id(caller: Caller, body: Mapping[str, Any], under: str) -> str | None:

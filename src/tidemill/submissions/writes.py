@@ -60,7 +60,8 @@ class Writes:
     ) -> list[Answered]:
         """Create a document per line, sent together; not atomic. A line that cannot be read is its refusal.
 
-        The id of line n follows from the request's key and n, so a repeat of all lines repeats each of them.
+        The id of line n follows from the request's key and n, so a repeat of all lines repeats each of them; without a
+        key, the fields of a line say its id, if its command declares that they do.
 
         Raises:
             RequestRefused: `BODY_TOO_LARGE` for more than 1,000 lines; `DRAINING`, `OVERLOADED`, `JOURNAL_AWAY`.
@@ -84,8 +85,12 @@ class Writes:
         if "command_id" in (request.body or {}):
             fault = RequestFault("pointer", "/command_id", "follows from the key of the request")
             return RequestRefused(RequestCode.BAD_BODY, "a line has no id of its own", fault)
+        create = request.collection.crud.create
+        own_id = caller.idempotency_key is None and create is not None and self.documents.has_own_id(create)
         try:
-            return self.documents.submission(request, replace(caller, idempotency_key=command_id))
+            return self.documents.submission(
+                request, replace(caller, idempotency_key=None if own_id else command_id)
+            )
         except RequestRefused as refusal:
             return refusal
 

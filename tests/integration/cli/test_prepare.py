@@ -212,7 +212,7 @@ def test_a_process_does_not_start_on_what_is_not_prepared(installation: Installa
     assert "has no lanes in this database: run `tidemill topics create`" in told.err
 
 
-APPENDED_BY_HAND = {"connector_profiles", "market_data", "system_logs", "telemetry_events"}
+APPENDED_BY_HAND = {"connector_profiles", "market_data", "news_articles", "system_logs", "telemetry_events"}
 """Contexts with indexes that only their migrations know."""
 
 

@@ -25,6 +25,10 @@ FILL = (
     values ('2026-01-01+00', 'store', 'error', 'disk full', '{}', gen_random_uuid()),
            ('2026-01-02+00', 'store', 'info', 'started', '{}', gen_random_uuid())
     """,
+    """
+    insert into public.cache_entries (id, service_name, value, expires_at, deleted, version, created_at, updated_at)
+    select 'e' || n, 'store', '{}', now() + n * interval '1 day', n = 2, 1, now(), now() from generate_series(-1, 3) n
+    """,
 )
 
 
@@ -64,6 +68,16 @@ def test_facts_are_narrowed_by_columns_and_by_time(filled: Installation) -> None
     assert (line["message"], line["details"]) == ("disk full", "{}")
     (event,) = asked(filled, "telemetry_events", "--where", 'attributes={"a":1}')
     assert (event["source"], event["value"]) == ("boiler", 1.5)
+
+
+def test_a_row_whose_time_is_over_is_shown_to_no_one_though_nothing_has_removed_it(
+    filled: Installation,
+) -> None:
+    """One of the two that are over is so from the moment on in which it was written."""
+    assert {row["id"] for row in asked(filled, "cache-entries")} == {"e1", "e3"}
+    assert asked(filled, "cache-entries", "--key", "e0") == []
+    assert [row["id"] for row in asked(filled, "cache-entries", "--key", "e1")] == ["e1"]
+    assert filled.fetch("select count(*) from public.cache_entries where not deleted") == [(4,)]
 
 
 def test_every_collection_is_read_and_a_wrong_name_lists_them(filled: Installation) -> None:

@@ -24,7 +24,10 @@ from tidemill.settings import Settings
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.queries.declared import DeclaredQueryDatabase
 
-CATALOG = Deployment.of(Settings(), load_contexts("users,data_analyses,tool_generations,system_logs")).catalog
+CATALOG = Deployment.of(
+    Settings(),
+    load_contexts("users,data_analyses,tool_generations,system_logs,news_articles,telemetry_events"),
+).catalog
 TABLES = {name: model.table for name, model in CATALOG.readable().items()}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -55,10 +58,23 @@ ROWS = (
            (array['info', 'error'])[n / 50 % 2 + 1], 'm' || n, '{}', gen_random_uuid()
     from generate_series(1, 20000) n
     """,
+    """
+    insert into news_articles (time, source, url, title, body, symbols, command_id)
+    select timestamptz '2026-01-01 12:00Z' + n * interval '1 minute', 's' || n % 50, 'u' || n, 'title ' || n,
+           'word' || n % 200 || ' and more', jsonb_build_object('S' || n % 400, '{}'::jsonb), gen_random_uuid()
+    from generate_series(1, 20000) n
+    """,
+    """
+    insert into telemetry_events (time, source, name, value, attributes, command_id)
+    select timestamptz '2026-01-01 12:00Z' + n * interval '1 minute', 's' || n % 50, 'n', n, '{}', gen_random_uuid()
+    from generate_series(1, 20000) n
+    """,
     "analyze data_analyses",
     "analyze analysis_files",
     "analyze tool_generations",
     "analyze system_logs",
+    "analyze news_articles",
+    "analyze telemetry_events",
 )
 
 SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
@@ -81,6 +97,24 @@ SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
         {"service": "s1", "level": "error", "since": NOON, "until": datetime(2026, 1, 8, tzinfo=UTC)},
         "system_logs_service_level_time",
         94,
+    ),
+    (
+        "telemetry-by-hour",
+        {"source": "s1", "name": "n", "since": NOON, "until": datetime(2026, 1, 2, tzinfo=UTC)},
+        "telemetry_events_source_name_time",
+        12,
+    ),
+    (
+        "articles-with-words",
+        {"words": "Word7 title", "since": NOON, "until": datetime(2026, 1, 8, tzinfo=UTC)},
+        "news_articles_words",
+        47,
+    ),
+    (
+        "articles-about",
+        {"symbol": "S7", "since": NOON, "until": datetime(2026, 1, 8, tzinfo=UTC)},
+        "news_articles_symbols",
+        24,
     ),
 ]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.engine.entity_contexts import ACCOUNTS, FOLDERS, ITEMS, JOBS
+from tests.support.engine.entity_contexts import ACCOUNTS, FOLDERS, ITEMS, JOBS, TICKETS
 from tests.support.servers.databases import Databases, execute, fetch, run_apart
 from tidemill.admin.setup.tables import DraftedRevision, TableSetup
 from tidemill.api import Context
@@ -28,7 +28,7 @@ from tidemill.storage.migrations.database import MigrationDatabase
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 from tidemill.storage.read_models.pages import ReadModelDatabase
 
-DECLARED = (ACCOUNTS, JOBS, FOLDERS, ITEMS, market_data, connector_profiles)
+DECLARED = (ACCOUNTS, JOBS, FOLDERS, ITEMS, TICKETS, market_data, connector_profiles)
 NAMES = [context.aggregate for context in DECLARED]
 MADE = """
 select count(*) from pg_class where relnamespace in ('public'::regnamespace, 'tm_late'::regnamespace)

@@ -29,12 +29,15 @@ STRICTER_TEXTS = [
     "a@example.org",
     "A@example.org",
     "b@example.org",
+    "en",
     "info",
     "error",
     "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
 ]
 """What fields take that refuse the plain texts: JSON, hashes, addresses, levels."""
 TIME = datetime.fromisoformat("2026-01-01T00:00:00Z")
+LATER = datetime.fromisoformat("2999-01-01T00:00:00Z")
+"""When what expires is over, unless it is over already: no test runs until then."""
 PLAIN: dict[Any, list[Any]] = {
     str: TEXTS,
     int: [1, 2, 3],
@@ -128,13 +131,7 @@ def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
         return _record_lists(item)
     if get_origin(kind) is list:
         return [[], *([field] for field in model.model_fields)]  # `clear`: what it does not take is left out
-    values: dict[Any, list[Any]] = {
-        str: TEXTS,
-        int: [1, 2, 3],
-        bool: [False, True],
-        float: [0.0, 1.5],
-        datetime: [TIME],
-    }
+    values: dict[Any, list[Any]] = PLAIN | {datetime: [TIME, LATER] if name == "expires_at" else [TIME]}
     if kind not in values:
         raise TypeError(f"no values for {name}: {kind}")
     return values[kind]

@@ -12,9 +12,9 @@ from tidemill.domain.context import Context
 FULL: Final = os.environ.get("TIDEMILL_CONTEXT_TRIALS") == "full"
 
 KINDS: Final = {
-    "entity": ("client_configs", "service_proposals", "tool_generations", "users"),
+    "entity": ("cache_entries", "client_configs", "service_proposals", "tool_generations", "users"),
     "family": ("data_analyses",),
-    "facts": ("market_data", "system_logs", "telemetry_events"),
+    "facts": ("market_data", "news_articles", "system_logs", "telemetry_events"),
     "decide": ("connector_profiles",),
 }
 

@@ -69,6 +69,13 @@ class Note(Message):
     rank: int = Field(default=1, description="Its place.")
 
 
+class Ticket(Message):
+    """A ticket that may end."""
+
+    name: Label = Field(description="What it is for.")
+    ends_at: datetime | None = Field(default=None, description="From when on it is void; null: never.")
+
+
 accounts = entity(Account, unique=(unique("username", ignore_case=True),))
 jobs = entity(
     Job,
@@ -93,12 +100,14 @@ items = entity(
 )
 
 notes = entity(Note, unique=(unique("title"),), delete="hard")
+tickets = entity(Ticket, delete="hard", expires="ends_at")
 
 ACCOUNTS = accounts.context(partitions=PARTITIONS)
 JOBS = jobs.context(partitions=PARTITIONS)
 NOTES = notes.context(partitions=PARTITIONS)
 FOLDERS = family("folders", folders, files, partitions=PARTITIONS)
 ITEMS = items.context(partitions=PARTITIONS)
+TICKETS = tickets.context(partitions=PARTITIONS)
 
 
 def linked(*contexts: Context) -> tuple[Stream, ...]:

@@ -20,6 +20,7 @@ from tidemill.contexts.client_configs import context as client_configs
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.data_analyses import context as data_analyses
 from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.news_articles import context as news_articles
 from tidemill.contexts.system_logs import context as system_logs
 from tidemill.contexts.users import context as users
 from tidemill.domain.collection import Collection, CollectionKind
@@ -35,7 +36,7 @@ from tidemill.submissions.requests import Caller
 from tidemill.submissions.sender import Submitter, SubmitterOptions, SubmitterParts
 from tidemill.submissions.writes import Writes
 
-CONTEXTS = (client_configs, connector_profiles, data_analyses, market_data, system_logs, users)
+CONTEXTS = (client_configs, connector_profiles, data_analyses, market_data, news_articles, system_logs, users)
 EVERYTHING = Grant(frozenset({Verb.READ, Verb.CREATE, Verb.UPDATE, Verb.DELETE}))
 SERVICE = Principal("shop", PrincipalKind.SERVICE, {ALL_COLLECTIONS: EVERYTHING})
 NOW = datetime(2026, 11, 30, 10, tzinfo=UTC)

@@ -64,6 +64,14 @@ def test_the_same_file_gives_the_same_ids() -> None:
     assert len({move.command_id for move in first}) == 3, "equal lines are commands of their own"
 
 
+def test_a_command_whose_fields_say_its_id_has_that_one_unless_its_line_gives_another() -> None:
+    own = LineReader(Move, service="cli", now=lambda: NOW, own_id=lambda move: f"of {vars(move)['piece']}")
+    lines = [LINE, LINE, LINE.replace("{", '{"command_id": "x-1", ', 1)]
+    for repeated in (own, own.fresh()):
+        read = list(repeated.read(lines, "moves.jsonl"))
+        assert [line.command.command_id for line in read] == ["of rook", "of rook", "x-1"]
+
+
 def test_an_id_does_not_depend_on_the_order_of_fields_nor_on_the_place_of_other_lines() -> None:
     swapped = '{"to": "2020-01-01T00:00:00Z", "piece": "rook"}'
     assert commands(swapped)[0].command_id == commands(LINE)[0].command_id

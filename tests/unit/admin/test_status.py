@@ -19,6 +19,7 @@ from tidemill.catalog.ports import DeclaredTables, PendingMigrations
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.market_data import context
+from tidemill.domain.community import EditionFeatures
 from tidemill.domain.errors import Unavailable, UsageError
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
@@ -88,6 +89,9 @@ class Database:
     async def unfolded_since(self, sequences: Mapping[int, int]) -> dict[int, datetime]:
         return dict.fromkeys(sequences, AT)
 
+    async def features(self) -> EditionFeatures:
+        return EditionFeatures(is_community=False)
+
     foreign_records = processes = holdings = missing = nothing
     stream_differences = projection_differences = faults = nothing
 
@@ -110,6 +114,7 @@ async def read(database: Database, topics: Topics) -> Status:
         processes=cast("ProcessReader", database),
         secrets=cast("SecretFaults", database),
         topics=cast("TopicInspector", topics),
+        edition=database,
         clock=SystemClock(),
     ).read()
 
@@ -162,6 +167,12 @@ async def test_a_topic_that_is_missing_is_named() -> None:
     assert found.trouble.startswith(f"Kafka has no {lanes()[0].event_topic}, or")
     assert "tidemill topics check" in found.trouble
     assert not found.ok
+
+
+async def test_what_the_edition_cannot_do_is_named_and_stops_nothing() -> None:
+    found = await read(Database(lanes()), Topics((0, 10), (0, 300)))
+    assert (found.edition, found.ok) == ("Apache", True)
+    assert [each.feature for each in found.lacking] == ["compression of public.market_data"]
 
 
 async def test_a_view_that_is_missing_is_named_and_stops_nothing() -> None:

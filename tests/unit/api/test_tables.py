@@ -15,6 +15,7 @@ from tidemill.contexts.connector_profiles.read_models import connector_directory
 from tidemill.contexts.connector_profiles.state import connector_profiles
 from tidemill.contexts.market_data import ticks
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
+from tidemill.contexts.news_articles import news_articles
 from tidemill.contexts.system_logs import system_logs
 from tidemill.contexts.telemetry_events import telemetry_events
 from tidemill.domain.errors import ContractError
@@ -47,6 +48,13 @@ TABLES = {
     "public.telemetry_events": (
         telemetry_events,
         "time timestamptz, source text, name text, value float8?, attributes jsonb, command_id uuid",
+    ),
+    "public.news_articles": (
+        news_articles,
+        (
+            "time timestamptz, source text, url text, title text, body text, symbols jsonb, language text?, "
+            "sentiment text?, sentiment_score float8?, command_id uuid"
+        ),
     ),
     "public.system_logs": (
         system_logs,

@@ -47,10 +47,12 @@ def test_built_in_contexts_are_found_by_folder() -> None:
     found = load_contexts("all")
     assert [context.name for context in found] == BUILT_IN
     assert {context.aggregate for context in found} == {
+        "cache-entries",
         "client-configs",
         "connector-profiles",
         "data-analyses",
         "market-data",
+        "news-articles",
         "service-proposals",
         "system-logs",
         "telemetry-events",

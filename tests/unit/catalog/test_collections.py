@@ -30,6 +30,7 @@ def test_every_built_in_context_has_collections() -> None:
     kinds = {name: str(collection.kind) for name, collection in COLLECTIONS.items()}
     assert kinds == {
         "analysis-files": "state",
+        "cache-entries": "state",
         "client-configs": "state",
         "connector-directory": "read_model",
         "connector-profiles": "state",
@@ -37,6 +38,7 @@ def test_every_built_in_context_has_collections() -> None:
         "data-analyses": "state",
         "latest-quotes": "read_model",
         "market-data": "facts",
+        "news-articles": "facts",
         "service-proposals": "state",
         "system-logs": "facts",
         "telemetry-events": "facts",

@@ -22,7 +22,14 @@ from tidemill.domain.state import State
 from tidemill.storage.database.table_sql import condition, type_as_written
 
 PAGE = Path(__file__).parents[3] / "docs" / "collections.md"
-CONTEXTS = ("client_configs", "service_proposals", "users", "data_analyses", "tool_generations")
+CONTEXTS = (
+    "client_configs",
+    "service_proposals",
+    "users",
+    "data_analyses",
+    "tool_generations",
+    "cache_entries",
+)
 SAME_FOR_ALL = ["id", "service_name", "deleted", "version", "created_at", "updated_at"]
 COMMON_CODES = {"ALREADY_EXISTS", "NOT_FOUND", "VERSION_CONFLICT"}
 SHORT_TYPES = {"timestamp with time zone": "timestamptz"}
@@ -56,7 +63,8 @@ def sections() -> Iterator[Section]:
         section = Section(name, text)
         for block in re.findall(r"(?:^\|.*\n)+", text, re.MULTILINE):
             head, _, *rows = [
-                [cell.strip() for cell in line.strip()[1:-1].split("|")] for line in block.splitlines()
+                [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line.strip()[1:-1])]
+                for line in block.splitlines()
             ]
             section.tables[head[0]] = rows
         yield section
@@ -68,7 +76,7 @@ STATES: dict[str, tuple[Context, State]] = {
     for context in (import_module(f"tidemill.contexts.{name}").context for name in CONTEXTS)
     for state in context.states
 }
-FACTS = ("telemetry_events", "system_logs")
+FACTS = ("telemetry_events", "system_logs", "news_articles")
 each_collection = pytest.mark.parametrize("name", STATES)
 
 
@@ -159,10 +167,11 @@ def shown(where: str) -> str:
 def index_row(index: Any) -> tuple[str, str, str]:
     dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
     text = str(CreateIndex(index).compile(dialect=dialect))
-    (on,) = re.findall(r"ON \S+ (?:USING \w+ )?\((.*)\)$", text)
+    ((on, where),) = re.findall(r"ON \S+ (?:USING \w+ )?\((.*?)\)(?: WHERE (.*))?$", text)
     inner = re.sub(r"^\((.*->> '.*')\)$", r"\1", on)
     using = index.dialect_options["postgresql"]["using"] or ""
-    return str(index.name), inner, using.replace("btree", "")
+    partial = f"where {shown(where)}" if where else ""
+    return str(index.name), inner, " ".join(filter(None, [using.replace("btree", ""), partial]))
 
 
 @each_collection
@@ -225,13 +234,16 @@ def test_the_columns_of_facts_are_those_of_the_page(name: str) -> None:
 def test_facts_are_brought_as_the_page_says(name: str) -> None:
     _, spec = facts_of(name)
     rows = SECTIONS[name].tables["column"]
-    (many,) = {row[5] for row in rows} - {"the command", "the engine"}
-    items = record_fields(spec.model)[many].model_fields
-    assert set(items) == {row[0] for row in rows if row[5] == many}
-    own = {*spec.model.model_fields} - {*BASE_FIELDS, many}
+    records = record_fields(spec.model)
+    assert {row[5] for row in rows} - {"the command", "the engine"} == records.keys()
+    own = {*spec.model.model_fields} - {*BASE_FIELDS, *records}
     assert own == {row[0] for row in rows if row[5] == "the command"}
-    defaults = {row[0]: row[3] for row in rows if row[5] == many}
-    for field_name, info in items.items():
+    fields = {name: spec.model.model_fields[name] for name in own}
+    for many, record in records.items():
+        assert set(record.model_fields) == {row[0] for row in rows if row[5] == many}
+        fields |= record.model_fields
+    defaults = {row[0]: row[3] for row in rows}
+    for field_name, info in fields.items():
         default = "" if info.is_required() or info.default is None else str(info.default)
         assert default == defaults[field_name]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tidemill.contexts.cache_entries import cache_entries
 from tidemill.contexts.client_configs import client_configs
 from tidemill.domain.state_rows import changed_row
 from tidemill.storage.commands.narrow_updates import names_to_write
@@ -15,6 +16,14 @@ def test_rows_are_updated_by_key_and_version_in_the_columns_that_are_named() -> 
         "update public.client_configs t set version = n.version, config_data = n.config_data "
         "from unnest($1::text[], $2::bigint[], $3::jsonb[], $4::bigint[]) as n (id, version, config_data, tm_before) "
         "where t.id = n.id and t.version = n.tm_before returning 1"
+    )
+
+
+def test_rows_whose_time_is_over_are_listed_by_that_time_and_their_key() -> None:
+    """`now()`, which an index can serve; `clock_timestamp()` it could not."""
+    assert table_sql.select_expired(cache_entries.state) == (
+        "select t.expires_at, t.id from public.cache_entries t where t.expires_at <= now() and not t.deleted "
+        "and (t.expires_at, t.id) > ($1, $2) order by t.expires_at, t.id limit $3"
     )
 
 

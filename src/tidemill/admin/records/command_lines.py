@@ -1,7 +1,7 @@
 """Lines of JSON become commands.
 
-A line's command_id, if it has none, is made from the line itself: the same file sent again repeats the same commands,
-and each of them is applied once.
+A line's command_id, if it has none, is made from the fields that the command declares for it, or else from the line
+itself: the same file sent again repeats the same commands, and each of them is applied once.
 """
 
 from __future__ import annotations
@@ -37,16 +37,24 @@ class Line:
 class LineReader:
     """Makes commands of one kind from lines of JSON."""
 
-    def __init__(self, model: type[CommandBase], *, service: str, now: Callable[[], datetime]) -> None:
-        """`service`, `now`: the defaults of a line that has none."""
+    def __init__(
+        self,
+        model: type[CommandBase],
+        *,
+        service: str,
+        now: Callable[[], datetime],
+        own_id: Callable[[CommandBase], str | None] = lambda _: None,
+    ) -> None:
+        """`service`, `now`: the defaults of a line that has none. `own_id`: the id that a command's fields say."""
         self._model = model
         self._service = service
         self._now = now
+        self._own_id = own_id
         self._seen: Counter[str] = Counter()
 
     def fresh(self) -> LineReader:
         """Return a reader at its first line."""
-        return LineReader(self._model, service=self._service, now=self._now)
+        return LineReader(self._model, service=self._service, now=self._now, own_id=self._own_id)
 
     def read(self, lines: Iterable[str], name: str) -> Iterator[Line]:
         """Return the command of each line that is not blank; `name` is the file's, for messages.
@@ -84,7 +92,8 @@ class LineReader:
         command = self._model.model_validate_json(json.dumps(filled | fields))
         if cut := list(cut_values(text, command)):
             raise ValueError("\n".join(cut))
-        return command
+        own_id = None if "command_id" in fields else self._own_id(command)
+        return command if own_id is None else command.model_copy(update={"command_id": own_id})
 
     def _id(self, fields: Mapping[str, Any]) -> str:
         """Name a line by its content, and by the number of equal lines before it."""

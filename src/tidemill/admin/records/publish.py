@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, Final, Protocol
 
@@ -141,9 +142,10 @@ class CommandPublisher:
             sender = self.senders.sender(topic)
             opened.push_async_callback(sender.close)
             await sender.open()
-            for chunk in _chunks(
-                request.read(LineReader(model, service=request.service, now=self.clock.now))
-            ):
+            lines = LineReader(
+                model, service=request.service, now=self.clock.now, own_id=_own_id(part, model)
+            )
+            for chunk in _chunks(request.read(lines)):
                 records = [
                     Outgoing(_key(part, line, request.key), await encoder.encode_command(line.command))
                     for line in chunk
@@ -162,6 +164,11 @@ class CommandPublisher:
         waiting = OutcomeWait(reader, decoder)
         opened.push_async_callback(waiting.close)
         return waiting
+
+
+def _own_id(part: ContextStream, model: type[CommandBase]) -> Callable[[CommandBase], str | None]:
+    (own,) = [(name, spec) for name, spec in part.stream.commands.items() if spec.model is model]
+    return partial(own[1].own_id, own[0])
 
 
 def _key(part: ContextStream, line: Line, key: str | None) -> bytes:

@@ -11,6 +11,7 @@ from typing import Any, Final, cast
 
 from sqlalchemy import Table
 
+from tidemill.api.entities.expiry import check_expiry
 from tidemill.api.entities.messages import EntityMessages, Naming, messages_of
 from tidemill.api.entities.options import (
     Deletion,
@@ -23,7 +24,7 @@ from tidemill.api.entities.options import (
     UniqueFields,
 )
 from tidemill.api.entities.rows import references_of, row_class, state_of, table_of
-from tidemill.api.entities.rules import ALREADY_EXISTS, NOT_FOUND, VERSION_CONFLICT, EntityRules
+from tidemill.api.entities.rules import ALREADY_EXISTS, EXPIRED, NOT_FOUND, VERSION_CONFLICT, EntityRules
 from tidemill.api.entities.sign_in import check_sign_in, sign_in_fields
 from tidemill.domain.context import CommandSpec, Context, decide
 from tidemill.domain.errors import ContractError
@@ -83,6 +84,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     hidden: Sequence[str] = (),
     sign_in: SignInColumns | None = None,
     delete: Deletion = "soft",
+    expires: str = "",
 ) -> Entity:
     """Declare an aggregate by the class of its fields.
 
@@ -106,20 +108,23 @@ def entity(  # noqa: PLR0913  an argument for each option
             is unique without regard to case, and a hash that is a secret (`tidemill verify-password`).
         delete: "hard": a deletion empties the fields of the row, and its key may be created again; versions go on
             counting, so that no change that was meant for the former row fits the new one.
+        expires: the field with the time from which on no reader is shown a row, and its key is free; needs
+            delete="hard". The service removes such rows with commands of its own.
 
     Raises:
         ContractError: a name is taken, a field has two patterns, an option names a field that there is not, or one
             that does not suit it.
     """
     indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
-    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in, delete)
+    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in, delete, expires)
     naming = _naming(model, within)
     _check_options(model, naming, options)
     check_sign_in(model, options)
+    check_expiry(model, options, is_part=within is not None)
     messages = messages_of(model, naming, options)
     name = plural or f"{_snake(model.__name__)}s"
     row = row_class(model, naming, options)
-    state = state_of(naming, messages, table_of(name, row, indexes), row, options)
+    state = state_of(naming, messages, table_of(name, row, indexes, expires), row, options)
     commands = _commands(naming, messages, state, options)
     return Entity(naming, name, messages, state, commands, _codes(naming, options), delete)
 
@@ -172,7 +177,7 @@ def _check_options(model: type[Message], naming: Naming, options: Options) -> No
     named = {name for each in options.unique for name in each.fields}
     named |= {each.field for each in options.refers} | options.brought | set(options.hidden)
     named |= {"status"} if options.life else set()
-    named |= sign_in_fields(options)
+    named |= sign_in_fields(options) | {*filter(None, [options.expires])}
     if missing := sorted(named - fields):
         raise ContractError(f"{model.__name__} has no field {', '.join(missing)}, which an option names")
 
@@ -199,6 +204,8 @@ def _codes(naming: Naming, options: Options) -> dict[str, str]:
         NOT_FOUND: "no row in force has this key: create it, or correct the key",
         VERSION_CONFLICT: "the row changed since expected_version: read it again, then decide anew",
     }
+    if options.expires:
+        codes[EXPIRED] = "the time of the row is over already: choose a later one"
     for each in options.unique:
         words = " and ".join(each.fields)
         codes[each.code] = f"another {noun} in force has this {words}: choose another, or free it first"

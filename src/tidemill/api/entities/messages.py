@@ -40,7 +40,10 @@ _CLEAR: Final = "The fields that are emptied."
 
 @dataclass(frozen=True)
 class EntityMessages:
-    """The classes of an entity. `steps`: of its life, each with its command and its event."""
+    """The classes of an entity. `steps`: of its life, each with its command and its event.
+
+    `expire`: the service's own command about a row whose time is over; None: rows do not expire.
+    """
 
     create: type[CommandBase]
     update: type[CommandBase]
@@ -49,6 +52,7 @@ class EntityMessages:
     updated: type[EventBase]
     deleted: type[EventBase]
     steps: tuple[tuple[Step, type[CommandBase], type[EventBase]], ...]
+    expire: type[CommandBase] | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def messages_of(model: type[Message], naming: Naming, options: Options) -> Entit
         updated=make.event("Updated", "changed; what is null stayed as it was", plain_clear | plain_changed),
         deleted=make.event("Deleted", "was deleted", {}),
         steps=tuple(make.step(each, model, expected) for each in (life.steps if life else ())),
+        expire=make.command("Expire", {}) if options.expires else None,
     )
 
 

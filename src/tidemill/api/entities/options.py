@@ -156,6 +156,7 @@ class Options:
     hidden: Sequence[str] = ()
     sign_in: SignInColumns | None = None
     delete: Deletion = "soft"
+    expires: str = ""
 
     @property
     def brought(self) -> frozenset[str]:

@@ -14,13 +14,14 @@ from sqlalchemy import JSON, Column, Index, MetaData, Table, func, text
 
 from tidemill.api.entities.messages import EntityMessages, Naming
 from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
+from tidemill.api.entities.rules import EntityRules
 from tidemill.api.tables import row_table
 from tidemill.domain.collection import Crud
 from tidemill.domain.errors import ContractError
 from tidemill.domain.folded_text import folded, folded_column
-from tidemill.domain.messages import Message
+from tidemill.domain.messages import CommandBase, Message
 from tidemill.domain.read_view import ReadView
-from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.state_rows import changed_row, make_row
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
@@ -79,9 +80,15 @@ def is_required(model: type[Message], name: str) -> bool:
     return type(None) not in get_args(kind)
 
 
-def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex]) -> Table:
-    """Return the table of the rows with its indexes. Raises `ContractError` for a field that there is not."""
+def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex], expires: str = "") -> Table:
+    """Return the table of the rows with its indexes. Raises `ContractError` for a field that there is not.
+
+    `expires`: the field by whose index the rows whose time is over are found; the deleted ones are not in it.
+    """
     table = row_table(plural, row, key="id")
+    if expires:
+        name = sql_name(plural, expires)
+        Index(name, table.columns[expires], postgresql_where=~table.columns["deleted"])
     for each in indexes:
         if missing := [name for name in each.fields if name not in table.columns]:
             raise ContractError(f"index of {plural}: there is no field {', '.join(missing)}")
@@ -111,6 +118,7 @@ def state_of(
     naming: Naming, messages: EntityMessages, table: Table, row: type[Any], options: Options
 ) -> State:
     """Return the state: how events make and change rows, and what must hold across them."""
+    rules = EntityRules(naming, messages, options)
     steps = [event for _, _, event in messages.steps]
     return State(
         model=row,
@@ -134,7 +142,19 @@ def state_of(
             clear="clear",
             reused=options.delete == "hard",
         ),
+        expiry=_expiry(naming, messages, rules, options),
     )
+
+
+def _expiry(naming: Naming, messages: EntityMessages, rules: EntityRules, options: Options) -> Expiry | None:
+    command = messages.expire
+    if command is None:
+        return None
+
+    def make(key: str, base: Mapping[str, Any]) -> CommandBase:
+        return command.model_validate({naming.key: key, **base})
+
+    return Expiry(options.expires, command, rules.expire, attrgetter(naming.key), make)
 
 
 def view_of(table: Table, options: Options) -> ReadView:
@@ -208,7 +228,7 @@ def _evolution(
     start: dict[str, Any] = {"status": options.life.start} if options.life else {}
     start |= dict.fromkeys(options.brought)
     steps = {event: step for step, _, event in messages.steps}
-    hard = options.delete == "hard"
+    hard, expires = options.delete == "hard", bool(options.expires)
     emptied = _emptied(row) if hard else {}
     blank = {own.name: own.default for own in fields(row) if own.default is not MISSING}
     blank |= {"id": "", **start}
@@ -216,7 +236,7 @@ def _evolution(
 
     def evolve(before: Any, event: Any, at: datetime) -> Any:
         kind = type(event)
-        if kind is messages.created and (before is None or (hard and before.deleted)):
+        if kind is messages.created and (before is None or (hard and (before.deleted or expires))):
             held = blank.copy()
             held["id"] = key_of(event)
             held.update(zip(created, created_values(event), strict=True))

@@ -29,6 +29,7 @@ from tidemill.app.startup.migrations import applied_migrations, demand_migration
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
+from tidemill.commands.expiry import with_expiry
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
 from tidemill.commands.handlers import Handler, handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
@@ -200,6 +201,10 @@ async def stream_job(
         )
         store = CommandDatabase(common.pool, common.closed)
         topic = stream.topics.commands
+        handlers = overrides.handlers(stream, codec, largest)
+        follower, sweeper = with_expiry(
+            stream, store, handlers, overrides.follower(relays), settings.commands.expiry_every_s
+        )
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(common.kafka, topic=topic, group=group_of(topic)),
@@ -207,12 +212,12 @@ async def stream_job(
             validator=Validator(stream, codec),
             writer=BatchWriter(
                 store,
-                overrides.handlers(stream, codec, largest),
+                handlers,
                 clock,
                 horizon=timedelta(days=settings.commands.horizon_days),
                 demand_tables=gate.demand,
             ),
-            follower=overrides.follower(relays),
+            follower=follower,
             answers=replies,
             options=IntakeOptions(
                 owner=common.owner,
@@ -227,7 +232,7 @@ async def stream_job(
             room=common.room,
         )
         return ServiceGroup(
-            {"intake": intake, "relays": relays},
+            {**sweeper, "intake": intake, "relays": relays},
             opening=replies.start,
             closing=[replies.close, publishers.close],
         )

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from tidemill.api import Context, Crud, Retention, append, fact_table
+from tidemill.api import Compression, Context, Crud, Retention, append, fact_table
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 
@@ -15,4 +15,5 @@ context = Context(
     projections=(latest_quotes, daily_bars),
     http=Crud(create=RecordMarketData),
     retention=Retention(table=ticks, after=timedelta(days=730)),
+    community=(Compression(table=ticks, after=timedelta(days=7), by=("symbol",)),),
 )

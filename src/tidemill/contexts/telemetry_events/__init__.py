@@ -11,7 +11,9 @@ from tidemill.api import (
     Json,
     Label,
     Message,
+    Query,
     Retention,
+    Rollup,
     append,
     checks,
     fact_event,
@@ -51,6 +53,37 @@ TelemetryEventsRecorded = fact_event(
 
 telemetry_events = fact_table("telemetry_events", RecordTelemetryEvents, first="time")
 
+telemetry_by_hour = Query(
+    "telemetry-by-hour",
+    "select date_bin(interval '1 hour', time, timestamptz '2000-01-01 00+00') as bucket, count(*) as events, "
+    "count(value) as numbers, sum(value) as total, min(value) as lowest, max(value) as highest from telemetry_events "
+    "where source = :source and name = :name and time >= :since and time < :until group by bucket order by bucket",
+    parameters={"source": str, "name": str, "since": datetime, "until": datetime},
+    returns={
+        "bucket": datetime,
+        "events": int,
+        "numbers": int,
+        "total": float,
+        "lowest": float,
+        "highest": float,
+    },
+    reads=("telemetry-events",),
+)
+
+hourly = Rollup(
+    view="telemetry_events_hourly",
+    table=telemetry_events,
+    by=("source", "name"),
+    values={
+        "events": "count(*)",
+        "numbers": "count(value)",
+        "total": "sum(value)",
+        "lowest": "min(value)",
+        "highest": "max(value)",
+    },
+    instead="the query telemetry-by-hour computes the same from the rows that have not left for the archive",
+)
+
 context = Context(
     aggregate="telemetry-events",
     key=lambda command: command.source,
@@ -60,4 +93,6 @@ context = Context(
     partitions=16,
     http=Crud(create=RecordTelemetryEvents),
     retention=Retention(table=telemetry_events, after=timedelta(days=90)),
+    queries=(telemetry_by_hour,),
+    community=(hourly,),
 )

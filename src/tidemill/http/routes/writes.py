@@ -13,6 +13,7 @@ from tidemill.admin.service.query_records import QueryOperation as Work
 from tidemill.admin.service.query_records import QueryRecorder
 from tidemill.domain.collection import CollectionKind
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
+from tidemill.domain.messages import CommandBase
 from tidemill.domain.request_codes import RequestCode
 from tidemill.http.access import known
 from tidemill.http.answer import HttpAnswer
@@ -188,7 +189,8 @@ class WriteRoutes:
         self, collection: VisibleCollection, request: DocumentRequest, exchange: Exchange
     ) -> HttpAnswer:
         body_id = (request.body or {}).get("command_id")
-        caller = self._caller(exchange, body_id)
+        create = request.collection.crud.create if request.verb is DocumentVerb.CREATE else None
+        caller = self._caller(exchange, body_id, own_id_of=create)
         began_s = time.perf_counter()
         try:
             result = await self.writes.write(request, caller, _wait_s(exchange))
@@ -196,6 +198,7 @@ class WriteRoutes:
             self._note(collection.name, _WORK[request.verb], exchange, began_s)
             raise
         self._note(collection.name, _WORK[request.verb], exchange, began_s, result)
+        _say_own_id(exchange, caller, body_id, result)
         created = request.verb is DocumentVerb.CREATE
         matched = request.precondition.exists
         asked = WriteContext(instance=exchange.instance, advice=self.advice, created=created, matched=matched)
@@ -235,7 +238,8 @@ class WriteRoutes:
 
     async def _lines(self, collection: VisibleCollection, exchange: Exchange) -> HttpAnswer:
         requests = [_line(collection, line) for line in (await exchange.body()).splitlines()]
-        caller, began_s = self._caller(exchange, None), time.perf_counter()
+        caller = self._caller(exchange, None, own_id_of=collection.collection.crud.create)
+        began_s = time.perf_counter()
         answers = await self.writes.lines(requests, caller, _wait_s(exchange))
         results = [answer for answer in answers if isinstance(answer, SubmissionResult)]
         for result in results:
@@ -254,7 +258,7 @@ class WriteRoutes:
         shapes.demand_own_service(exchange, request.service_name)
         if request.transaction_id is not None:
             raise RequestRefused(RequestCode.NOT_YET, "transactions are not taken yet")
-        caller = self._caller(exchange, request.command_id, request.correlation_id)
+        caller = self._caller(exchange, request.command_id, request.correlation_id, own_id_of=request.command)
         parameters = dict(request.parameters or {})
         if request.command_id is not None:
             parameters.setdefault("command_id", request.command_id)
@@ -262,6 +266,7 @@ class WriteRoutes:
         began_s = time.perf_counter()
         result = await self.writes.command(request.command, parameters, caller, wait_s)
         self._note(request.command, Work.UPDATE, exchange, began_s, result)
+        _say_own_id(exchange, caller, request.command_id, result)
         asked = WriteContext(instance=exchange.instance, advice=self.advice)
         return _applied_preferences(answer_of(result, asked), exchange, result)
 
@@ -280,10 +285,19 @@ class WriteRoutes:
 
     # --- who asks ------------------------------------------------------------------------------------------------
 
-    def _caller(self, exchange: Exchange, body_id: object, correlation_id: str | None = None) -> Caller:
+    def _caller(
+        self,
+        exchange: Exchange,
+        body_id: object,
+        correlation_id: str | None = None,
+        *,
+        own_id_of: type[CommandBase] | str | None = None,
+    ) -> Caller:
+        """Return the caller. `own_id_of`: the command; if its fields say its id, a request without one needs none."""
         header = exchange.header("idempotency-key")
         key = None if header is None else idempotency_key(header)
-        if key is None and body_id is None:
+        own_id = own_id_of is not None and self.writes.documents.has_own_id(own_id_of)
+        if key is None and body_id is None and not own_id:
             if self.demand_key:
                 raise RequestRefused(
                     RequestCode.KEY_REQUIRED,
@@ -291,7 +305,8 @@ class WriteRoutes:
                     RequestFault("header", "Idempotency-Key", "is required"),
                 )
             key = self.writes.documents.new_id()
-        exchange.outgoing.append((b"idempotency-key", (key or _text(body_id) or "").encode()))
+        if key is not None or body_id is not None:
+            exchange.outgoing.append((b"idempotency-key", (key or _text(body_id) or "").encode()))
         trace = exchange.header("traceparent")
         client = exchange.scope.get("client")
         return Caller(
@@ -318,6 +333,12 @@ class WriteRoutes:
             rows=0 if result is None else result.affected_rows,
             failed=result is None or (result.outcome is not None and not result.applied),
         )
+
+
+def _say_own_id(exchange: Exchange, caller: Caller, body_id: object, result: SubmissionResult) -> None:
+    """Tell the id that the fields of a command said, for which no request had to give one."""
+    if caller.idempotency_key is None and body_id is None:
+        exchange.outgoing.append((b"idempotency-key", result.command_id.encode()))
 
 
 def _line(collection: VisibleCollection, line: bytes) -> DocumentRequest | RequestRefused:

@@ -114,6 +114,9 @@ LANES_WAITING = _gauge(
     "schema",
     "service",
 )
+ROWS_EXPIRED = _counter(
+    "rows_expired_total", "rows removed by this process because their time was over", "aggregate"
+)
 REPLIES = _counter("replies_total", "replies: sent, refused, dropped or failed", "result")
 
 # --- submissions ---------------------------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec
 from tidemill.domain.projection import Projection
 from tidemill.domain.records import record_fields
-from tidemill.domain.state import State
+from tidemill.domain.state import Expiry, State
 from tidemill.domain.stream import Stream
 from tidemill.domain.table_shape import ColumnShape, TableShape, leading_time
 from tidemill.storage.database.table_sql import condition, quoted, table_name, type_as_written
@@ -93,12 +93,19 @@ def _in_force(state: State, family: Mapping[str, State]) -> Iterator[str]:
     """Yield what is true of rows that readers see: they are not deleted, nor is what they belong to."""
     if state.deleted is not None:
         yield f"not {quoted(state.deleted)}"
+    if state.expiry is not None:
+        yield _not_over(state, state.expiry)
     for reference in state.refers:
         parent = family.get(reference.to) if reference.always else None
         if parent is not None and parent.deleted is not None:
             same = f"parent.{quoted(parent.key)} = {quoted(reference.column)}"
             present = f"{same} and not parent.{quoted(parent.deleted)}"
             yield f"exists (select 1 from {table_name(parent.table)} parent where {present})"
+
+
+def _not_over(state: State, expiry: Expiry) -> str:
+    ends, nullable = quoted(expiry.column), state.table.columns[expiry.column].nullable
+    return f"({ends} is null or {ends} > now())" if nullable else f"{ends} > now()"
 
 
 def use_of_projection(projection: Projection) -> TableUse:

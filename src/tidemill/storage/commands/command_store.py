@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from contextlib import AbstractAsyncContextManager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -17,8 +17,11 @@ from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
+from tidemill.domain.state import State
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
+from tidemill.storage.database import table_sql
+from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.header_json import headers_text
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.pool_parts import DividedPool
@@ -53,6 +56,14 @@ class CommandDatabase:
 
     def headers_text(self, headers: Headers) -> str:
         return headers_text(headers)
+
+    async def expired(
+        self, state: State, after: tuple[datetime, str], limit: int
+    ) -> list[tuple[datetime, str]]:
+        async with connection(self._pool.questions) as borrowed:
+            with on_tables():
+                rows = await borrowed.fetch(table_sql.select_expired(state), *after, limit)
+        return [(row[0], row[1]) for row in rows]
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool.pool, self._closed)

@@ -121,6 +121,18 @@ def select_in_force(state: State, *, locked: bool) -> str:
 
 
 @lru_cache(maxsize=256)
+def select_expired(state: State) -> str:
+    """Return the statement that lists rows whose time is over, by that time and their key: $3 after ($1, $2)."""
+    assert state.expiry is not None
+    ends, key = quoted(state.expiry.column), quoted(state.key)
+    return (
+        f"select t.{ends}, t.{key} from {table_name(state.table)} t "
+        f"where t.{ends} <= now(){_where_in_force(state, 't')} "
+        f"and (t.{ends}, t.{key}) > ($1, $2) order by t.{ends}, t.{key} limit $3"
+    )
+
+
+@lru_cache(maxsize=256)
 def lock_states(state: State) -> str:
     """Return the statement that locks the rows of keys ($1), in order: nobody begins to refer to them."""
     key = state.table.columns[state.key]

@@ -23,8 +23,10 @@ from alembic.runtime.migration import MigrationInfo as AlembicStep
 from sqlalchemy import Connection, text
 
 from tidemill.admin.setup.revisions import MigrationInfo, MigrationStep, OnStep
+from tidemill.domain.community import CommunityFeature
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.migrations.applied import applied_revisions, check_encoding
+from tidemill.storage.migrations.community import add_missing
 from tidemill.storage.migrations.connection import MigrationLimits, Tls, connected
 from tidemill.storage.migrations.folders import Contexts
 from tidemill.storage.migrations.revisions import (
@@ -68,18 +70,20 @@ async def upgrade(
     on_step: OnStep | None = None,
     tls: Tls = None,
     limits: MigrationLimits | None = None,
+    features: Sequence[CommunityFeature] = (),
 ) -> list[MigrationStep]:
     """Apply revisions until every target is reached, and return what was done.
 
     `url`: of a login that may create tables and roles, straight to the server (a pooler would break the lock).
     `targets`: Alembic's words, such as `heads`, `market_data@head`; `heads` are those that `contexts` need.
+    `features`: what a database of TimescaleDB's Community edition gets behind its heads, where it lacks it.
 
     Raises:
         MigrationBlocked: a session held a lock for too long, or another migration did not end in time.
         MigrationFailed: the database refused a revision.
         UsageError, ContractError, Unavailable: a wrong target; revisions that do not fit; no server.
     """
-    run = _Run(alembic.command.upgrade, targets, contexts, on_step)
+    run = _Run(alembic.command.upgrade, targets, contexts, on_step, features if HEADS in targets else ())
     return await run.on(url, tls, limits or MigrationLimits())
 
 
@@ -143,12 +147,14 @@ class _Run:
         targets: Sequence[str],
         contexts: Contexts,
         on_step: OnStep | None,
+        features: Sequence[CommunityFeature] = (),
     ) -> None:
         self._command = command
         self._config = alembic_config(contexts)
         needed: Any = needed_heads(self._config)
         self._targets = [needed if target == HEADS else target for target in targets]
         self._on_step = on_step
+        self._features = features
         self._steps: list[MigrationStep] = []
 
     async def on(self, url: str, tls: Tls, limits: MigrationLimits) -> list[MigrationStep]:
@@ -164,6 +170,8 @@ class _Run:
                         raise
                 else:
                     break
+            if self._features:
+                self._steps += await add_missing(guard, found.search_path, self._features, self._on_step)
         return self._steps
 
     def written(self) -> str:

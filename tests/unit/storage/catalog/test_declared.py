@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import Column, DateTime, Integer, MetaData, Numeric, String, Table
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 
-from tests.support.engine.entity_contexts import FOLDERS, ITEMS
+from tests.support.engine.entity_contexts import FOLDERS, ITEMS, TICKETS
 from tidemill.api import CommandBase, Context, EventBase, Label, Retention, append, fact_table
 from tidemill.domain.stream import Stream
 from tidemill.storage.catalog.declared import TableUse, declared_table, uses_of_stream, views_of_stream
@@ -106,6 +106,13 @@ def test_a_view_leaves_out_what_is_hidden_and_what_is_not_in_force() -> None:
         "folders_view",
         "folder_files_view",
     ]
+
+
+def test_a_view_leaves_out_what_is_over_when_it_is_read() -> None:
+    (view,) = views_of_stream(Stream.of(TICKETS))
+    assert view.where == "not deleted and (ends_at is null or ends_at > now())"
+    (use,) = uses_of_stream(Stream.of(TICKETS))
+    assert [index.written for index in declared_table(use).indexes] == ["(ends_at) where NOT deleted"]
 
 
 def test_a_state_that_shows_nothing_has_no_view() -> None:

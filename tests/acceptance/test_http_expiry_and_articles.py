@@ -1,0 +1,199 @@
+"""Articles and cache entries over HTTP, by what their contexts declare and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from datetime import timedelta
+from typing import Any
+
+import httpx2
+import pytest
+
+from tests.support.http.api import Api, Granted, new_key, served
+from tests.support.waiting import eventually_blocking
+from tidemill.domain.identity import fact_id
+from tidemill.runtime.clock import SystemClock
+from tidemill_devkit.stack import Stack
+
+CONTEXTS = "news_articles,cache_entries"
+WAITING = {"Prefer": "wait=30"}
+SWEPT = """
+select l.command_id::text as id, l.service from tm.log l join tm.outbox o using (lane, position)
+where l.type = 'tidemill.cache_entries.ExpireCacheEntry' and convert_from(o.key, 'utf8') = $1 order by l.at
+"""
+
+
+@pytest.fixture(scope="module")
+def world(
+    stack: Stack,
+    new_database: Callable[[], AbstractContextManager[str]],
+    unique_name: Callable[[str], str],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[tuple[Api, httpx2.Client]]:
+    """A deployment that looks often for rows whose time is over, and demands ids where none follows from fields."""
+    own = {
+        "TIDEMILL_CONTEXTS": CONTEXTS,
+        "TIDEMILL_COMMANDS_EXPIRY_EVERY_S": "0.2",
+        "TIDEMILL_HTTP_DEMAND_IDEMPOTENCY_KEY": "true",
+    }
+    folder, principals = tmp_path_factory.mktemp("http"), {"crawler": [Granted("*")]}
+    with (
+        new_database() as database,
+        served(stack, database, unique_name("http"), folder, principals, servers=1, environment=own) as (
+            api,
+            tokens,
+        ),
+        api.client(tokens["crawler"]) as client,
+    ):
+        yield api, client
+
+
+def article(name: str, **fields: Any) -> dict[str, Any]:
+    given = {"source": "wire", "url": f"https://example.org/{name}", "title": f"Tides of {name}"}
+    return {"time": "2026-01-05T09:00:00Z", **given, "body": "High water at noon.", **fields}
+
+
+def article_id(name: str) -> str:
+    return fact_id("tidemill.news_articles.RecordNewsArticle", ["wire", f"https://example.org/{name}"])
+
+
+def recorded(client: httpx2.Client, name: str, **headers: str) -> tuple[str, str]:
+    """Send an article; return the outcome and the id that the answer names."""
+    answer = client.post("/api/db/news-articles", json=article(name), headers=WAITING | headers)
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["command_id"] == answer.headers["idempotency-key"]
+    return answer.headers["tidemill-outcome"], answer.headers["idempotency-key"]
+
+
+def count(client: httpx2.Client, name: str) -> int:
+    where = {"url": f"https://example.org/{name}", "time.gte": "2026-01-01T00:00:00Z"}
+    answer = client.get("/api/db/news-articles/count", params=where)
+    assert answer.status_code == 200, answer.text
+    return int(answer.json()["count"])
+
+
+def test_an_article_that_is_sent_again_without_a_key_is_known(world: tuple[Api, httpx2.Client]) -> None:
+    api, client = world
+    assert recorded(client, "again") == ("applied", article_id("again"))
+    assert recorded(client, "again") == ("duplicate", article_id("again"))
+    line = json.dumps(article("again"))
+    published = json.loads(
+        api.deployment("publish", "RecordNewsArticle", "-", "--wait", "--json", stdin=line).out
+    )
+    assert (published["command_id"], published["outcome"]) == (article_id("again"), "duplicate")
+    assert count(client, "again") == 1
+    command = {"command": "RecordNewsArticle", "parameters": article("again")}
+    named = client.post("/api/db/commands", json=command, headers=WAITING)
+    assert (named.headers["tidemill-outcome"], named.headers["idempotency-key"]) == (
+        "duplicate",
+        article_id("again"),
+    )
+
+
+def test_a_key_that_is_sent_counts_and_so_the_article_is_recorded_once_for_each(
+    world: tuple[Api, httpx2.Client],
+) -> None:
+    _, client = world
+    key = new_key()
+    assert recorded(client, "keyed", **{"Idempotency-Key": key}) == ("applied", key)
+    assert recorded(client, "keyed", **{"Idempotency-Key": key}) == ("duplicate", key)
+    assert recorded(client, "keyed") == ("applied", article_id("keyed"))
+    assert count(client, "keyed") == 2
+
+
+def test_an_article_that_changed_is_refused_under_its_id(world: tuple[Api, httpx2.Client]) -> None:
+    _, client = world
+    recorded(client, "changed")
+    changed = article("changed", body="High water at one.")
+    answer = client.post("/api/db/news-articles", json=changed, headers=WAITING)
+    assert (answer.status_code, answer.json()["code"]) == (422, "ID_REUSE")
+
+
+def test_lines_of_articles_need_no_key(world: tuple[Api, httpx2.Client]) -> None:
+    _, client = world
+    body = "\n".join(json.dumps(article(name)) for name in ("one", "two", "one"))
+    headers = WAITING | {"Content-Type": "application/x-ndjson"}
+    for expected in (["applied", "applied", "duplicate"], ["duplicate"] * 3):
+        answer = client.post("/api/db/news-articles", content=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        lines = [json.loads(line) for line in answer.text.splitlines()]
+        assert [line["command_id"] for line in lines] == [*map(article_id, ("one", "two", "one"))]
+        assert [line["outcome"] for line in lines] == expected
+    assert (count(client, "one"), count(client, "two")) == (1, 1)
+
+
+def test_articles_are_found_by_words_and_by_what_they_are_about(world: tuple[Api, httpx2.Client]) -> None:
+    _, client = world
+    body = article("words", title="Neap tides", symbols={"PIER": {"kind": "port"}}, sentiment_score=-0.5)
+    assert client.post("/api/db/news-articles", json=body, headers=WAITING).status_code == 201
+    span = {"since": "2026-01-01T00:00:00Z", "until": "2026-02-01T00:00:00Z"}
+    for name, asked in (
+        ("articles-with-words", {"words": "NEAP water"}),
+        ("articles-about", {"symbol": "PIER"}),
+    ):
+        answer = client.post("/api/db/query", json={"query": name, "parameters": asked | span})
+        assert answer.status_code == 200, answer.text
+        (row,) = answer.json()["data"]["rows"]
+        assert (row["title"], row["symbols"], row["sentiment_score"]) == (
+            "Neap tides",
+            {"PIER": {"kind": "port"}},
+            -0.5,
+        )
+
+
+def test_an_entry_lives_until_its_time_and_is_removed_by_a_command_of_the_service(
+    world: tuple[Api, httpx2.Client],
+) -> None:
+    api, client = world
+    stays = entry(client, "stays", timedelta(days=1))
+    assert stays.status_code == 201
+    assert client.get("/api/db/cache-entries/stays").json()["value"] == {"n": 1}
+    assert entry(client, "stays", timedelta(days=1)).json()["code"] == "ALREADY_EXISTS"
+    assert entry(client, "over", -timedelta(seconds=1)).json()["code"] == "EXPIRED"
+    short_entry(client, "ends")
+    eventually_blocking(
+        lambda: client.get("/api/db/cache-entries/ends").status_code == 404, what="the end of an entry"
+    )
+    listed = client.get("/api/db/cache-entries").json()["data"]["rows"]
+    assert [row["id"] for row in listed] == ["stays"]
+    assert client.get("/api/db/cache-entries/count").json()["count"] == 1
+    eventually_blocking(lambda: removals(api, "ends"), what="a command that removes it")
+    again = entry(client, "ends", timedelta(days=1), value={"n": 2})
+    assert again.status_code == 201, again.text
+    assert client.get("/api/db/cache-entries/ends").json()["version"] == 3
+
+
+def test_the_ledger_the_log_and_the_read_model_know_of_what_was_removed(
+    world: tuple[Api, httpx2.Client],
+) -> None:
+    api, client = world
+    short_entry(client, "checked")
+    removed = eventually_blocking(lambda: removals(api, "checked"), what="a row to be removed")[0]
+    assert removed["service"] == "tidemill.expiry"
+    (shown,) = api.deployment("command", "show", removed["id"], "--json").json()
+    assert shown["outcome"] == "applied"
+    api.deployment("audit", "--wait", "60")
+    api.deployment("projections", "verify", "cache-entries")
+
+
+def entry(client: httpx2.Client, key: str, lives: timedelta, value: Any = None) -> httpx2.Response:
+    ends = (SystemClock().now() + lives).isoformat().replace("+00:00", "Z")
+    body = {"cache_entry_id": key, "value": value or {"n": 1}, "expires_at": ends}
+    return client.post("/api/db/cache-entries", json=body, headers=WAITING | {"Idempotency-Key": new_key()})
+
+
+def short_entry(client: httpx2.Client, key: str) -> None:
+    """Create an entry that ends as soon as this machine can create one that has not ended before."""
+    for seconds in (1, 4, 16, 64):
+        answer = entry(client, key, timedelta(seconds=seconds))
+        if answer.status_code == 201:
+            return
+        assert answer.json()["code"] == "EXPIRED", answer.text
+    raise AssertionError("this machine creates no entry within a minute")
+
+
+def removals(api: Api, key: str) -> list[Any]:
+    """Return the commands that removed an entry, in order."""
+    return api.deployment.installation.fetch(SWEPT, key)
