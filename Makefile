@@ -43,15 +43,17 @@ durations: $(INSTALLED)  ## a whole run of the tests, and which of them, which f
 # `TIDEMILL_TEST_SEED=NUMBER make trials` repeats the random ones: pytest prints the number first.
 # The suite takes samples of these. One process, since each trial keeps the machine busy; docs/trials.md has the results.
 TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_ARCHIVE_CYCLES=200 \
-    TIDEMILL_ARCHIVE_KILLS=full TIDEMILL_HOSTILE_INPUTS=full TIDEMILL_CONTEXT_TRIALS=full TIDEMILL_TEST_EVERY_CASE=yes
+    TIDEMILL_ARCHIVE_KILLS=full TIDEMILL_HOSTILE_INPUTS=full TIDEMILL_CONTEXT_TRIALS=full TIDEMILL_TEST_EVERY_CASE=yes \
+    TIDEMILL_SERIES_KILLS=20
 
 WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
 CUTS := tests/unit/commands/test_entity_cuts.py
+SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_time_series.py
 SAMPLED := tests/acceptance/test_upgrade.py tests/acceptance/test_rolling_upgrade.py tests/acceptance/test_outages.py \
     tests/architecture/test_where_to_change.py
 
 trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (half an hour)
-	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SAMPLED) $(PYTEST_ARGS)
+	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SERIES) $(SAMPLED) $(PYTEST_ARGS)
 
 # Tests of the suite with larger samples; `make trials-http TIDEMILL_HTTP_TRIALS=0.1` tries a tenth of them.
 HTTP_TRIALS := described repeats robot stops archive hostile grants

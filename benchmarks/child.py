@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import sys
 from importlib import import_module
 
@@ -36,7 +37,10 @@ def main() -> None:
         run = hops.work(where, int(count), import_module(f"tidemill.contexts.{hop}").context)
     else:
         run = hops.HOPS[hop](where, int(count))
-    sys.stdout.write(json.dumps(uvloop.run(run).as_dict()) + "\n")
+    reading = uvloop.run(run).as_dict() | {
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    }
+    sys.stdout.write(json.dumps(reading) + "\n")
 
 
 if __name__ == "__main__":

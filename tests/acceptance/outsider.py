@@ -24,6 +24,7 @@ from typing import Any
 from tests.acceptance.outsider_collections import events_to_collections, events_to_facts
 from tests.acceptance.outsider_evidence import ARCHIVAL, Evidence, EvidenceIndex, Row, collect, identity, read
 from tests.acceptance.outsider_findings import Finding, compare, json_text
+from tests.acceptance.outsider_series import events_to_series
 
 OUTCOMES = {b"a": "applied", b"r": "rejected", b"d": "duplicate", b"p": "parked"}
 OWNER = "tidemill.retention"
@@ -342,6 +343,7 @@ CHECKS = (
     events_to_profiles,
     events_to_collections,
     events_to_facts,
+    events_to_series,
     events_to_checkpoints,
 )
 

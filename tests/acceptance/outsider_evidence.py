@@ -153,6 +153,14 @@ def fact_tables() -> Mapping[str, FactTable]:
     return found
 
 
+@lru_cache(maxsize=1)
+def point_tables() -> Mapping[str, tuple[str, ...]]:
+    """Return the tables of the points of time series with their columns, as `docs/collections.md` has them."""
+    return {
+        name: tuple(row[0] for row in tables["point"]) for name, _, tables in _sections() if "point" in tables
+    }
+
+
 def _sections() -> Iterator[tuple[str, str, dict[str, list[list[str]]]]]:
     """Yield the sections of the page: collection, text, its tables by their first heading."""
     for part in PAGE.read_text().split("\n## ")[1:]:
@@ -182,7 +190,7 @@ class Evidence:
 async def read_tables(connection: Any) -> dict[str, list[Row]]:
     """Return every table whole, and every collection that there is."""
     tables = TABLES | {"late": LATE}
-    for name in [*collections(), *fact_tables()]:
+    for name in [*collections(), *fact_tables(), *point_tables()]:
         if await connection.fetchval("select to_regclass($1)", f"public.{name}"):
             tables[name] = f"public.{name}"
     return {name: await connection.fetch(f"select * from {table}") for name, table in tables.items()}

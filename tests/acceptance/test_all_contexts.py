@@ -190,7 +190,9 @@ def assert_a_changed_row_is_found(deployment: Deployment) -> None:
         "update public.client_configs set config_data = '{{\"n\": 7}}' where id = (select min(id) from {0})"
     )
     deployment.installation.execute(change.format("public.client_configs"))
+    deployment.installation.execute("update public.time_series_numeric_points set number = number + 1000")
     findings = outsider.balance(deployment.evidence())
-    assert {finding.hop for finding in findings} == {"event topic -> client_configs"}
+    changed = ("client_configs", "time_series_numeric_points")
+    assert {finding.hop for finding in findings} == {f"event topic -> {name}" for name in changed}
     verified = deployment("projections", "verify", "client-configs", expect=1)
     assert "client-configs" in verified.out + verified.err

@@ -26,7 +26,7 @@ class JsonCodec:
             name: [
                 field
                 for field, info in spec.model.model_fields.items()
-                if "datetime" in str(info.annotation) and "list" not in str(info.annotation)
+                if info.annotation in (datetime, datetime | None)
             ]
             for name, spec in stream.commands.items()
         }

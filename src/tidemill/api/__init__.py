@@ -17,6 +17,7 @@ A context is one value of `Context`. It names its commands, its events and its r
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
+- `CurrentFacts` shows of facts that a row owns in revisions only those of the revision that the row names.
 - A `Query` is SQL that readers may ask for by name, read only, with typed parameters and results.
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
@@ -39,7 +40,7 @@ from __future__ import annotations
 
 from tidemill.api.clean_text import CleanLabel, CleanText, Email, clean
 from tidemill.api.entities.declaration import Entity, entity, family
-from tidemill.api.entities.options import Extra, Life, gin, member, refers, step, unique, words
+from tidemill.api.entities.options import Extra, Life, gin, member, named, refers, step, unique, words
 from tidemill.api.events import fact_event
 from tidemill.api.json_text import Json
 from tidemill.api.passwords import PasswordHash, hash_password, verify_password
@@ -67,6 +68,7 @@ from tidemill.domain.messages import CommandBase, EventBase, Label, Message, Rea
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.query import Query
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.secrets import Secret, SecretReader
 from tidemill.domain.state import SignInColumns
 from tidemill.domain.table_shape import TableShape
@@ -84,6 +86,7 @@ __all__ = [
     "Context",
     "ContractError",
     "Crud",
+    "CurrentFacts",
     "DecideSpec",
     "Decision",
     "Email",
@@ -133,6 +136,7 @@ __all__ = [
     "hash_password",
     "json_object",
     "member",
+    "named",
     "partition_of",
     "refers",
     "rejected",

@@ -77,7 +77,7 @@ def _facts(catalog: StreamCatalog, part: ContextStream) -> Iterator[Collection]:
 
 def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
     policy = part.context.retention
-    leaves = policy is not None and policy.table is facts.table
+    leaves = policy is not None and policy.table is facts.appended
     return Collection(
         name=facts.name,
         kind=CollectionKind.FACTS,
@@ -85,7 +85,8 @@ def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
         table=facts.table,
         time_column=facts.time_column,
         retention=policy.table_name if policy is not None and leaves else None,
-        crud=part.context.crud_of(facts.table),
+        crud=part.context.crud_of(facts.appended),
+        stored=facts.stored,
     )
 
 

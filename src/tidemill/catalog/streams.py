@@ -177,9 +177,14 @@ def _facts(context: Context) -> list[FactsView]:
     """Return the tables that a context appends to."""
     policy = context.retention
     tables = dict.fromkeys(spec.appends_to for spec in context.commands if spec.appends_to is not None)
-    return [
-        FactsView(table, policy.time_column if policy and policy.table is table else leading_time(table))
+    views = {facts.table: facts.view for facts in context.current}
+    times = {
+        table: policy.time_column if policy and policy.table is table else leading_time(table)
         for table in tables
+    }
+    return [
+        FactsView(views.get(table, table), time, table if table in views else None)
+        for table, time in times.items()
     ]
 
 

@@ -76,6 +76,63 @@ class SameLength(FieldCheck):
 
 
 @dataclass(frozen=True)
+class AllBetween(FieldCheck):
+    """Every time of a list has a time zone, and lies from `first` until before `end`."""
+
+    first: datetime
+    end: datetime
+
+    @property
+    def words(self) -> str:
+        return f"With time zones, from {self.first:%Y-%m-%d} until before {self.end:%Y-%m-%d}."
+
+    def fault(self, message: Any) -> str | None:
+        times: Sequence[datetime] = getattr(message, self.field)
+        for number, time in enumerate(times):
+            if time.tzinfo is None:
+                return f"{self.field}.{number} has no time zone: say which, or Z"
+        if not times or (self.first <= min(times) and max(times) < self.end):
+            return None  # nearly always
+        number, time = next((n, t) for n, t in enumerate(times) if not self.first <= t < self.end)
+        return (
+            f"{self.field}.{number} {time.isoformat()} is not in {self.first:%Y-%m-%d} to {self.end:%Y-%m-%d}"
+        )
+
+
+@dataclass(frozen=True)
+class NotNaN(FieldCheck):
+    """No number of a list is NaN, of which there are many bit patterns; null says the same."""
+
+    @property
+    def words(self) -> str:
+        return "NaN is written as null where null is taken, and refused otherwise."
+
+    def fault(self, message: Any) -> str | None:
+        for number, value in enumerate(getattr(message, self.field)):
+            if value != value:  # noqa: PLR0124  only NaN differs from itself
+                return f"{self.field}.{number} is NaN: send null, or leave the number out"
+        return None
+
+
+@dataclass(frozen=True)
+class PlacesIn(FieldCheck):
+    """Every number of a list is the place of an item of another one, from 0."""
+
+    other: str
+
+    @property
+    def words(self) -> str:
+        return f"Places in {self.other}, from 0."
+
+    def fault(self, message: Any) -> str | None:
+        places, size = getattr(message, self.field), len(getattr(message, self.other))
+        if not places or (min(places) >= 0 and max(places) < size):
+            return None
+        number = next(number for number, place in enumerate(places) if not 0 <= place < size)
+        return f"{self.field}.{number} is {places[number]}, but {self.other} has {size}: places begin with 0"
+
+
+@dataclass(frozen=True)
 class TimedCheck(ABC):
     """Something that only the clock can tell. `field`: where it is documented."""
 

@@ -23,6 +23,7 @@ from tidemill.domain.lane import BATCH_BYTES, DEFAULT_PARTITIONS
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase, Message
 from tidemill.domain.projection import Projection
 from tidemill.domain.query import Query
+from tidemill.domain.read_view import CurrentFacts, check_current
 from tidemill.domain.records import record_fields
 from tidemill.domain.rejections import RejectionCode
 from tidemill.domain.secrets import Secret, secret_fields, secrets_of
@@ -258,6 +259,7 @@ class Context:
     for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
     command may append many rows. `http`: the command by which HTTP appends facts; those of states are at each state.
     `queries`: what readers may ask for by name. `community`: what TimescaleDB's Community edition does for its facts.
+    `queries`: what readers may ask for by name. `current`: appended tables of which they see only current revisions.
     """
 
     aggregate: str
@@ -277,6 +279,7 @@ class Context:
     http: Crud | None = None
     queries: tuple[Query, ...] = ()
     community: tuple[CommunityFeature, ...] = ()
+    current: tuple[CurrentFacts, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail later, on the first record."""
@@ -297,6 +300,9 @@ class Context:
         self._check_http()
         secrets_declared(self.commands, self.states)
         check_features(self.aggregate, self.community, self._appended_tables, self.retention)
+        tables_of_states = {state.name: state.table for state in self.states}
+        for facts in self.current:
+            check_current(self.aggregate, facts, self._appended_tables, tables_of_states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

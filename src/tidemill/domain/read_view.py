@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
+from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Projection
 from tidemill.domain.table_shape import TableShape, key_names, plain_name
 
@@ -26,16 +28,61 @@ class ReadView:
 
 
 @dataclass(frozen=True)
+class CurrentFacts:
+    """What readers see of facts that a row owns in revisions: those of the revision that the row names.
+
+    The owner's new revision replaces all of its facts at once, and none of them is deleted for it. `table`: to which
+    the facts are appended. `view`: name and columns of the view in the database. `owner`: the column of the facts with
+    the key of a row of the state `of`. `revision`: the column, of both, with the number of the revision.
+    """
+
+    table: TableShape
+    view: TableShape
+    of: str
+    owner: str
+    revision: str
+
+
+def check_current(
+    aggregate: str, facts: CurrentFacts, appended: Collection[TableShape], states: Mapping[str, TableShape]
+) -> None:
+    """Raise `ContractError` for facts whose owner, or whose revision, is not there to be compared.
+
+    `appended`: the tables to which the context appends. `states`: name of each state -> its table.
+    """
+    owner = states.get(facts.of)
+    if facts.table not in appended or owner is None:
+        raise ContractError(
+            f"context {aggregate}: facts of {facts.table.name} are shown by {facts.of}, but it appends none, "
+            "or has no such state"
+        )
+    named = {facts.owner, facts.revision, *(column.name for column in facts.view.columns)}
+    if facts.revision not in owner.columns or not all(name in facts.table.columns for name in named):
+        raise ContractError(
+            f"context {aggregate}: {facts.view.name}: {facts.table.name} or {facts.of} lacks a column"
+        )
+
+
+@dataclass(frozen=True)
 class FactsView:
-    """A table of facts, which has no key. `time_column`: by which its newest rows come first, None if it has none."""
+    """Facts as they are read; they have no key. `time_column`: by which the newest come first, None if there is none.
+
+    `stored`: the table to which they are appended, if readers see a view of it.
+    """
 
     table: TableShape
     time_column: str | None
+    stored: TableShape | None = None
+
+    @property
+    def appended(self) -> TableShape:
+        """Return the table to which the facts are appended."""
+        return self.table if self.stored is None else self.stored
 
     @property
     def name(self) -> str:
         """Return the name by which readers ask for it (`market-data`), with its schema unless that is `public`."""
-        return plain_name(self.table).removeprefix("public.").replace("_", "-")
+        return plain_name(self.appended).removeprefix("public.").replace("_", "-")
 
     @property
     def key_columns(self) -> tuple[str, ...]:

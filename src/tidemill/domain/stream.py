@@ -11,6 +11,7 @@ from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import CommandSpec, Context, secrets_declared
 from tidemill.domain.lane import BATCH_BYTES, StreamTopics
 from tidemill.domain.messages import Message
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.secrets import Secret
 from tidemill.domain.state import Reference, State
 
@@ -23,7 +24,7 @@ class Stream:
     carry; `keyed=False` accepts any key and partition. `batch_bytes`: of records that one transaction takes, as
     `lane.weight` counts them. `states`: what its commands decide about. `others`: name ->
     state of another stream that those refer to. `referring`: name of a state -> what of other streams refers to it and
-    keeps its rows from being deleted.
+    keeps its rows from being deleted. `current`: appended tables of which readers see only current revisions.
     """
 
     aggregate: str
@@ -38,6 +39,7 @@ class Stream:
     retention: Retention | None = None
     others: Mapping[str, State] = field(default_factory=dict)
     referring: Mapping[str, tuple[tuple[State, Reference], ...]] = field(default_factory=dict)
+    current: tuple[CurrentFacts, ...] = ()
 
     @cached_property
     def secrets(self) -> Mapping[str, Mapping[str, Secret]]:
@@ -63,4 +65,5 @@ class Stream:
             batch_bytes=context.max_batch_bytes,
             states=context.states,
             retention=context.retention,
+            current=context.current,
         )

@@ -10,7 +10,7 @@ from uuid import uuid4
 import pytest
 
 from tests.support.engine.commands import Harness, codes, create_lanes, outcomes
-from tests.support.engine.many_rows import CREATE, command_of, meters, series, table_of
+from tests.support.engine.many_rows import CREATE, command_of, meters, series
 from tidemill.admin.audit.balance import Audit, Outside, audit
 from tidemill.admin.audit.run import appended_tables
 from tidemill.catalog.streams import ContextStream, StreamCatalog
@@ -51,7 +51,10 @@ async def audited(pool: Pool, *contexts: Context) -> Audit:
     catalog = StreamCatalog(
         {context.aggregate: ContextStream(context, Stream.of(context)) for context in contexts}
     )
-    rows = await OperationsDatabase(pool).audit_rows([table_of(context) for context in contexts])
+    tables = [
+        spec.appends_to for context in contexts for spec in context.commands if spec.appends_to is not None
+    ]
+    rows = await OperationsDatabase(pool).audit_rows([*dict.fromkeys(tables)])
     return audit(rows, Outside({}, {}, {}), appended_tables(catalog, table_name))
 
 

@@ -24,10 +24,8 @@ from tidemill.settings import Settings
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
 from tidemill.storage.queries.declared import DeclaredQueryDatabase
 
-CATALOG = Deployment.of(
-    Settings(),
-    load_contexts("users,data_analyses,tool_generations,system_logs,news_articles,telemetry_events"),
-).catalog
+CONTEXTS = "users,data_analyses,tool_generations,system_logs,news_articles,telemetry_events,time_series"
+CATALOG = Deployment.of(Settings(), load_contexts(CONTEXTS)).catalog
 TABLES = {name: model.table for name, model in CATALOG.readable().items()}
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -69,6 +67,26 @@ ROWS = (
     select timestamptz '2026-01-01 12:00Z' + n * interval '1 minute', 's' || n % 50, 'n', n, '{}', gen_random_uuid()
     from generate_series(1, 20000) n
     """,
+    """
+    insert into time_series_metadata (id, service_name, time_column, value_columns, axis, revision, points,
+                                      newest_revision, open_points, deleted, version, created_at, updated_at)
+    select 's' || n, 's', 'date', '["open"]', 'datetime', 1, 0, 1, 0, n = 2, 1, now(), now()
+    from generate_series(0, 49) n
+    """,
+    """
+    insert into time_series_data_points (timestamp, time_series_id, column_name, value, revision, number)
+    select timestamptz '2026-01-01 12:00Z' + n * interval '1 minute', 's' || n % 50,
+           (array['open', 'close'])[n / 50 % 2 + 1], nullif(n, 1), n / 100 % 2, n
+    from generate_series(1, 20000) n
+    """,
+    """
+    insert into time_series_numeric_points (float_position, time_series_id, column_name, value, revision, number)
+    select n, 's' || n % 50, (array['open', 'close'])[n / 50 % 2 + 1], n, n / 100 % 2, n
+    from generate_series(1, 20000) n
+    """,
+    "analyze time_series_metadata",
+    "analyze time_series_data_points",
+    "analyze time_series_numeric_points",
     "analyze data_analyses",
     "analyze analysis_files",
     "analyze tool_generations",
@@ -77,6 +95,8 @@ ROWS = (
     "analyze telemetry_events",
 )
 
+SERIES = {"time_series_id": "s1", "column_name": "open"}
+SPAN = {"since": NOON, "until": datetime(2026, 1, 3, 12, tzinfo=UTC)}
 SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
     (
         "analyses-by-status",
@@ -116,6 +136,14 @@ SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
         "news_articles_symbols",
         24,
     ),
+    ("points-of-series", SERIES | SPAN, "idx_time_series_data_points_series_column_time", 14),
+    (
+        "series-by-bucket",
+        SERIES | SPAN | {"bucket_s": 86400.0},
+        "idx_time_series_data_points_series_column_time",
+        3,
+    ),
+    ("numeric-points-of-series", SERIES, "idx_time_series_numeric_points_series_column_revision", 100),
 ]
 
 
@@ -150,7 +178,10 @@ async def test_every_shipped_query_fits_and_uses_its_index(pool: Pool, database:
         query = CATALOG.queries()[name]
         plan = await pool.fetchval(f"explain (format json) {query.statement}", *values.values())
         assert any(index in used for used in indexes(json.loads(plan)[0]["Plan"])), (name, plan)
-        texts = {key: value if isinstance(value, str) else value.isoformat() for key, value in values.items()}
+        texts = {
+            key: value.isoformat() if isinstance(value, datetime) else str(value)
+            for key, value in values.items()
+        }
         answer = await asked.run(name, texts, limit=1000)
         assert (name, len(answer.rows), answer.more) == (name, expected, False)
         assert [list(row) for row in json.loads(answer.json)] == [list(query.returns)] * expected

@@ -32,15 +32,20 @@ STRICTER_TEXTS = [
     "en",
     "info",
     "error",
+    '["a", "b"]',
+    '["A", "a", "b"]',
+    "datetime",
+    "float64",
+    "int64",
     "$argon2id$v=19$m=65536,t=3,p=4$c29tZXNhbHRzb21lc2FsdA$" + "A" * 43,
 ]
-"""What fields take that refuse the plain texts: JSON, hashes, addresses, levels."""
+"""What fields take that refuse the plain texts: JSON, hashes, addresses, levels, axes."""
 TIME = datetime.fromisoformat("2026-01-01T00:00:00Z")
 LATER = datetime.fromisoformat("2999-01-01T00:00:00Z")
 """When what expires is over, unless it is over already: no test runs until then."""
 PLAIN: dict[Any, list[Any]] = {
     str: TEXTS,
-    int: [1, 2, 3],
+    int: [0, 1, 2, 3],
     bool: [False, True],
     float: [0.0, 1.5],
     datetime: [TIME],
@@ -127,14 +132,25 @@ def _unwrapped(kind: Any) -> tuple[Any, bool]:
 
 
 def _of_type(model: type[BaseModel], name: str, kind: Any) -> list[Any]:
-    if get_origin(kind) is list and isinstance(item := get_args(kind)[0], type):
+    item = get_args(kind)[0] if get_origin(kind) is list else None
+    if isinstance(item, type) and issubclass(item, BaseModel):
         return _record_lists(item)
-    if get_origin(kind) is list:
-        return [[], *([field] for field in model.model_fields)]  # `clear`: what it does not take is left out
-    values: dict[Any, list[Any]] = PLAIN | {datetime: [TIME, LATER] if name == "expires_at" else [TIME]}
-    if kind not in values:
+    if name == "clear":
+        return [[], *([field] for field in model.model_fields)]  # what it does not take is left out
+    if item is not None:
+        return _pairs(item)
+    if kind is datetime and name == "expires_at":
+        return [TIME, LATER]
+    if kind not in PLAIN:
         raise TypeError(f"no values for {name}: {kind}")
-    return values[kind]
+    return PLAIN[kind]
+
+
+def _pairs(item: Any) -> list[Any]:
+    """Return lists of two, since lists of one command belong together; and none, where that is valid."""
+    plain, nullable = _unwrapped(item)
+    first, second, *_ = [*PLAIN[plain], PLAIN[plain][0]]
+    return [[], [first, second], [second, first], [None if nullable else first, first]]
 
 
 def _record_lists(model: type[BaseModel]) -> list[Any]:

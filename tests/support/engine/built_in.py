@@ -16,6 +16,7 @@ KINDS: Final = {
     "family": ("data_analyses",),
     "facts": ("market_data", "news_articles", "system_logs", "telemetry_events"),
     "decide": ("connector_profiles",),
+    "series": ("time_series",),
 }
 
 BUILT_IN: Final = {context.name: context for context in load_contexts(ALL)}

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 from tests.fakes.codecs import JsonCodec, encode
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import handlers_of
-from tidemill.commands.ports import CommandStore
+from tidemill.commands.ports import CommandCodec, CommandStore
 from tidemill.commands.secret_events import RowKeys
 from tidemill.commands.validation import Validator
 from tidemill.domain.lane import Claim
@@ -101,11 +101,12 @@ class Harness:
         max_event_bytes: int = 1_000_000,
         demand_tables: Callable[[], Awaitable[None]] | None = None,
         row_keys: RowKeys | None = None,
+        codec: CommandCodec | None = None,
     ) -> None:
         self.stream = stream
         self.store = store
         self.topic = Topic(stream)
-        codec = JsonCodec(stream)
+        codec = JsonCodec(stream) if codec is None else codec
         self.validator = Validator(stream, codec)
         self.writer = BatchWriter(
             store,

@@ -210,10 +210,3 @@ CREATE = {
     "version bigint not null, created_at timestamptz not null, updated_at timestamptz not null)",
 }
 """The statements that make the tables of each context."""
-
-
-def table_of(context: Context) -> Table:
-    """Return the table of facts."""
-    (spec,) = context.commands
-    assert isinstance(spec.appends_to, Table)
-    return spec.appends_to

@@ -56,6 +56,7 @@ def test_built_in_contexts_are_found_by_folder() -> None:
         "service-proposals",
         "system-logs",
         "telemetry-events",
+        "time-series",
         "tool-generations",
         "users",
     }

@@ -42,6 +42,9 @@ def test_every_built_in_context_has_collections() -> None:
         "service-proposals": "state",
         "system-logs": "facts",
         "telemetry-events": "facts",
+        "time-series-data-points": "facts",
+        "time-series-metadata": "state",
+        "time-series-numeric-points": "facts",
         "tool-generations": "state",
         "users": "state",
     }

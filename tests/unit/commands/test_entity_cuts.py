@@ -158,7 +158,7 @@ def test_the_random_commands_reach_every_event_and_every_code(aggregate: str) ->
     async def playing() -> tuple[set[str], set[str]]:
         events: set[str] = set()
         codes: set[str] = set()
-        for sent in cut(commands, [60] * 50):
+        for sent in cut(commands, [150] * 20):
             store, harness = await store_with(stream)
             await harness.send(*sent)
             events |= {row.event_type for row in store.tables.outbox if row.event_type}

@@ -29,9 +29,11 @@ CONTEXTS = (
     "data_analyses",
     "tool_generations",
     "cache_entries",
+    "time_series",
 )
 SAME_FOR_ALL = ["id", "service_name", "deleted", "version", "created_at", "updated_at"]
 COMMON_CODES = {"ALREADY_EXISTS", "NOT_FOUND", "VERSION_CONFLICT"}
+MIGRATIONS = PAGE.parents[1] / "migrations"
 SHORT_TYPES = {"timestamp with time zone": "timestamptz"}
 
 
@@ -77,6 +79,7 @@ STATES: dict[str, tuple[Context, State]] = {
     for state in context.states
 }
 FACTS = ("telemetry_events", "system_logs", "news_articles")
+POINTS = ("time_series_data_points", "time_series_numeric_points")
 each_collection = pytest.mark.parametrize("name", STATES)
 
 
@@ -95,7 +98,7 @@ def models_of(name: str) -> dict[str, type[Any]]:
 
 
 def test_the_page_has_every_collection_and_no_other() -> None:
-    assert list(SECTIONS) == [*STATES, *FACTS]
+    assert list(SECTIONS) == [*STATES, *POINTS, *FACTS]
     built_in = {context.name for context in load_contexts(ALL)}
     assert built_in == {*CONTEXTS, *FACTS, "market_data", "connector_profiles"}
 
@@ -127,14 +130,14 @@ def test_the_commands_bring_what_the_page_says_that_they_bring(name: str) -> Non
         for each, info in create.model_fields.items()
         if each in defaults
     } == defaults
-    steps = {row[0] for row in SECTIONS[name].tables.get("step", [])}
+    steps = {row[0] for kind in ("step", "command") for row in SECTIONS[name].tables.get(kind, [])}
     assert {verb for verb in models if not verb.startswith(("Create", "Update", "Delete"))} == steps
 
 
 @each_collection
 def test_the_events_are_those_of_the_page(name: str) -> None:
     state, entity = STATES[name][1], SECTIONS[name].entity
-    steps = [row[1] for row in SECTIONS[name].tables.get("step", [])]
+    steps = [row[1] for kind in ("step", "command") for row in SECTIONS[name].tables.get(kind, [])]
     usual = [f"{entity}{participle}" for participle in ("Created", "Updated", "Deleted")]
     assert [event.__name__ for event in state.events] == [*usual, *steps]
 
@@ -205,10 +208,32 @@ def _first(section: Section) -> list[str]:
     return [row[3] for row in section.tables["field"] if row[0] == "status"]
 
 
+# --- points ---
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_the_columns_and_indexes_of_points_are_those_of_the_page(name: str) -> None:
+    context, _ = STATES["time_series_metadata"]
+    (table,) = (cast("Table", facts.table) for facts in context.current if facts.table.name == name)
+    assert [tuple(row[:3]) for row in SECTIONS[name].tables["point"]] == columns_of(table)
+    assert sorted(map(index_row, table.indexes)) == sorted(map(tuple, SECTIONS[name].tables["index"]))
+    made = (MIGRATIONS / "time_series" / "0001_time_series.py").read_text()
+    for index, on, _ in map(index_row, table.indexes):
+        assert re.search(rf"create index {index}\s+on public\.{name} \({on}\);", made)
+
+
+def columns_of(table: Table) -> list[tuple[str, str, str]]:
+    """Return the columns as the page has them."""
+    return [
+        (column.name, SHORT_TYPES.get(kind, kind), "yes" if column.nullable else "no")
+        for column in table.columns
+        for kind in [type_as_written(column).lower()]
+    ]
+
+
 # --- facts ---
 
 each_facts = pytest.mark.parametrize("name", FACTS)
-MIGRATIONS = PAGE.parents[1] / "migrations"
 
 
 def facts_of(name: str) -> tuple[Context, AppendSpec]:
@@ -222,12 +247,7 @@ def facts_of(name: str) -> tuple[Context, AppendSpec]:
 def test_the_columns_of_facts_are_those_of_the_page(name: str) -> None:
     _, spec = facts_of(name)
     written = [(row[0], row[1], row[2]) for row in SECTIONS[name].tables["column"]]
-    declared = [
-        (column.name, SHORT_TYPES.get(kind, kind), "yes" if column.nullable else "no")
-        for column in spec.table.columns
-        for kind in [type_as_written(column).lower()]
-    ]
-    assert declared == written
+    assert columns_of(cast("Table", spec.table)) == written
 
 
 @each_facts

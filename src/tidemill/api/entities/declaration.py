@@ -66,8 +66,11 @@ class Entity:
         return self.state.view
 
     def context(self, **of_context: Any) -> Context:
-        """Return the context of this entity alone; `of_context`: further arguments of `Context`."""
-        return family(self.plural.replace("_", "-"), self, **of_context)
+        """Return the context of this entity alone; `of_context`: further arguments of `Context`.
+
+        `aggregate`: by default the entity's plural.
+        """
+        return family(of_context.pop("aggregate", self.plural.replace("_", "-")), self, **of_context)
 
 
 def entity(  # noqa: PLR0913  an argument for each option
@@ -124,7 +127,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     messages = messages_of(model, naming, options)
     name = plural or f"{_snake(model.__name__)}s"
     row = row_class(model, naming, options)
-    state = state_of(naming, messages, table_of(name, row, indexes, expires), row, options)
+    state = state_of(model, naming, messages, table_of(name, row, indexes, expires), row, options)
     commands = _commands(naming, messages, state, options)
     return Entity(naming, name, messages, state, commands, _codes(naming, options), delete)
 
@@ -177,9 +180,13 @@ def _check_options(model: type[Message], naming: Naming, options: Options) -> No
     named = {name for each in options.unique for name in each.fields}
     named |= {each.field for each in options.refers} | options.brought | set(options.hidden)
     named |= {"status"} if options.life else set()
-    named |= sign_in_fields(options) | {*filter(None, [options.expires])}
+    named |= sign_in_fields(options) | {*filter(None, [options.expires])} | set(options.more.fields)
     if missing := sorted(named - fields):
         raise ContractError(f"{model.__name__} has no field {', '.join(missing)}, which an option names")
+    if required := [name for name in options.more.fields if model.model_fields[name].is_required()]:
+        raise ContractError(
+            f"{model.__name__}.{', '.join(required)}: only own events fill it, so it needs a default to begin with"
+        )
 
 
 def _commands(

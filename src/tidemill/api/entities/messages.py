@@ -100,8 +100,8 @@ def messages_of(model: type[Message], naming: Naming, options: Options) -> Entit
     """
     check_fields(model, naming)
     life = options.life
-    own = options.brought | {"status"} if life else options.brought
-    fields = {name: info for name, info in model.model_fields.items() if name not in own}
+    kept = options.kept_from_commands
+    fields = {name: info for name, info in model.model_fields.items() if name not in kept}
     make = _Maker(model, naming)
     created = {name: (_typed(info), _described(info)) for name, info in fields.items()}
     changed = {name: (_typed(info) | None, _optional(info)) for name, info in fields.items()}

@@ -63,13 +63,19 @@ def refers(field: str, *, to: str, code: str, restrict: bool = False) -> Refers:
 class FieldIndex:
     """An index of the table. `method`: PostgreSQL's. `path`: the member of a JSON field that is indexed as text.
 
-    `words`: the words of a text are indexed, not the text.
+    `words`: the words of a text are indexed, not the text. `name`: in the database; empty: made of table and fields.
     """
 
     fields: tuple[str, ...]
     method: str = "btree"
     path: str = ""
     words: bool = False
+    name: str = ""
+
+
+def named(name: str, *fields: str) -> FieldIndex:
+    """Declare an index over fields under a name that is given, such as one that others rely on."""
+    return FieldIndex(fields, name=name)
 
 
 def gin(field: str) -> FieldIndex:
@@ -135,12 +141,16 @@ class Life:
 
 @dataclass(frozen=True)
 class Extra:
-    """Own commands of an entity. `evolve(row, event, at)` gets the `events` that the entity does not know."""
+    """Own commands of an entity. `evolve(row, event, at)` gets the `events` that the entity does not know.
+
+    `fields`: those of the class that only `evolve` fills; each has a default, with which a row begins.
+    """
 
     commands: tuple[DecideSpec, ...] = ()
     events: tuple[type[EventBase], ...] = ()
     evolve: Callable[[Any, Any, datetime], Any] | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
+    fields: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,12 @@ class Options:
     def brought(self) -> frozenset[str]:
         """Return the fields that the steps of a life fill."""
         return self.life.brought if self.life else frozenset()
+
+    @property
+    def kept_from_commands(self) -> frozenset[str]:
+        """Return the fields that neither a creation nor an update brings."""
+        status = frozenset({"status"}) if self.life else frozenset()
+        return self.brought | status | frozenset(self.more.fields)
 
     @property
     def ignoring_case(self) -> tuple[str, ...]:

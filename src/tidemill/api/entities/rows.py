@@ -93,7 +93,8 @@ def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex], expires
         if missing := [name for name in each.fields if name not in table.columns]:
             raise ContractError(f"index of {plural}: there is no field {', '.join(missing)}")
         words = (*each.fields, *filter(None, [each.path]), *(["words"] if each.words else []))
-        Index(sql_name(plural, *words), *_indexed(table, each), postgresql_using=each.method)
+        name = sql_name(each.name) if each.name else sql_name(plural, *words)
+        Index(name, *_indexed(table, each), postgresql_using=each.method)
     return table
 
 
@@ -115,7 +116,12 @@ def sql_name(*words: str) -> str:
 
 
 def state_of(
-    naming: Naming, messages: EntityMessages, table: Table, row: type[Any], options: Options
+    model: type[Message],
+    naming: Naming,
+    messages: EntityMessages,
+    table: Table,
+    row: type[Any],
+    options: Options,
 ) -> State:
     """Return the state: how events make and change rows, and what must hold across them."""
     rules = EntityRules(naming, messages, options)
@@ -124,7 +130,7 @@ def state_of(
         model=row,
         table=table,
         key="id",
-        evolve=_evolution(naming, messages, row, options),
+        evolve=_evolution(model, naming, messages, row, options),
         clocked=True,
         events=(messages.created, messages.updated, messages.deleted, *steps, *options.more.events),
         unique=tuple(_unique(table, each) for each in options.unique),
@@ -216,7 +222,7 @@ def folded_names(declared: UniqueFields) -> tuple[str, ...]:
 
 
 def _evolution(
-    naming: Naming, messages: EntityMessages, row: type[Any], options: Options
+    model: type[Message], naming: Naming, messages: EntityMessages, row: type[Any], options: Options
 ) -> Callable[[Any, Any, datetime], Any]:
     """Return `evolve(row | None, event, at)`."""
     fold, more = options.ignoring_case, options.more.evolve
@@ -227,6 +233,7 @@ def _evolution(
     created_values, updated_values = _values_of(created), _values_of(updated)
     start: dict[str, Any] = {"status": options.life.start} if options.life else {}
     start |= dict.fromkeys(options.brought)
+    start |= {name: model.model_fields[name].default for name in options.more.fields}
     steps = {event: step for step, _, event in messages.steps}
     hard, expires = options.delete == "hard", bool(options.expires)
     emptied = _emptied(row) if hard else {}

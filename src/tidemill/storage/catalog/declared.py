@@ -24,6 +24,7 @@ from tidemill.catalog.tables import Column, Declared, DeclaredView, Index
 from tidemill.domain.archive.policy import Retention
 from tidemill.domain.context import AppendSpec, CommandSpec
 from tidemill.domain.projection import Projection
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.records import record_fields
 from tidemill.domain.state import Expiry, State
 from tidemill.domain.stream import Stream
@@ -64,28 +65,47 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
     for spec in stream.commands.values():
         if spec.appends_to is not None:
             specs[spec.appends_to].append(spec)
-    appended = [_appended(table, of_table, stream.retention) for table, of_table in specs.items()]
+    shown = {facts.table for facts in stream.current}
+    appended = [
+        _appended(table, of_table, stream.retention, readers=table not in shown)
+        for table, of_table in specs.items()
+    ]
     return [*appended, *map(_kept, stream.states)]
 
 
 def views_of_stream(stream: Stream) -> list[DeclaredView]:
-    """Return what readers see of a stream's states."""
+    """Return what readers see of a stream's states, and of the facts that these own in revisions."""
     by_name = {state.name: state for state in stream.states}
-    return [view for state in stream.states if (view := _view(state, by_name)) is not None]
+    views = [view for state in stream.states if (view := _view(state, by_name)) is not None]
+    return [*views, *(_current_view(facts, by_name[facts.of]) for facts in stream.current)]
 
 
 def _view(state: State, family: Mapping[str, State]) -> DeclaredView | None:
     if state.view is None:
         return None
-    table = state.view.table
-    shown = tuple(quoted(column.name) for column in table.columns)
+    return _view_of(state.table, state.view.table, " and ".join(_in_force(state, family)) or None)
+
+
+def _current_view(facts: CurrentFacts, owner: State) -> DeclaredView:
+    own = quoted(facts.table.name)
+    same = [
+        f"owner.{quoted(owner.key)} = {own}.{quoted(facts.owner)}",
+        f"owner.{quoted(facts.revision)} = {own}.{quoted(facts.revision)}",
+    ]
+    in_force = [] if owner.deleted is None else [f"not owner.{quoted(owner.deleted)}"]
+    where = f"exists (select 1 from {table_name(owner.table)} owner where {' and '.join([*same, *in_force])})"
+    return _view_of(facts.table, facts.view, where)
+
+
+def _view_of(table: TableShape, view: TableShape, where: str | None) -> DeclaredView:
+    shown = tuple(quoted(column.name) for column in view.columns)
     return DeclaredView(
-        schema=quoted(table.schema or "public"),
-        view=quoted(table.name),
-        source=table_name(state.table),
+        schema=quoted(view.schema or "public"),
+        view=quoted(view.name),
+        source=table_name(table),
         columns=shown,
-        left_out=frozenset(quoted(column.name) for column in state.table.columns).difference(shown),
-        where=" and ".join(_in_force(state, family)) or None,
+        left_out=frozenset(quoted(column.name) for column in table.columns).difference(shown),
+        where=where,
     )
 
 
@@ -114,7 +134,9 @@ def use_of_projection(projection: Projection) -> TableUse:
     return TableUse(projection.table, _FOLDED, names, _nullable(projection.row, names), readers=True)
 
 
-def _appended(table: TableShape, specs: Sequence[CommandSpec], retention: Retention | None) -> TableUse:
+def _appended(
+    table: TableShape, specs: Sequence[CommandSpec], retention: Retention | None, *, readers: bool
+) -> TableUse:
     names = _names(table)
     sources = [_filled(spec, table) | {"command_id": False} for spec in specs]
     filled = [names.intersection(source) for source in sources]
@@ -126,7 +148,7 @@ def _appended(table: TableShape, specs: Sequence[CommandSpec], retention: Retent
         _ADDED_TO,
         frozenset.intersection(*filled),
         names & nullable,
-        readers=True,
+        readers=readers,
         time_column=time_column,
         archived=archived,
     )

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import compress
+from math import copysign
 from operator import itemgetter, ne
 from typing import Any, Final
 
@@ -28,9 +29,9 @@ Values = Callable[[Mapping[str, Any]], tuple[Any, ...]]
 class ReusedBody:
     """How an event's body is made of its command's.
 
-    `kept`: the fields of the event. `doubles`: those of which equal values may have different bytes, 0.0 and -0.0.
-    `texts`: name of a field that is a text -> what comes before the text. `base`: how many fields come before the own
-    ones of a message.
+    `kept`: the fields of the event. `doubles`: those, and lists, of which equal values may have different bytes: 0.0
+    and -0.0. `texts`: name of a field that is a text -> what comes before the text. `base`: how many fields come before
+    the own ones of a message.
     """
 
     fields: Sequence[Field]
@@ -65,7 +66,7 @@ class ReusedBody:
             changed = tuple(compress(self.kept, map(ne, given, said)))
             if not all(self._is_text(name, event) for name in changed):
                 return None
-        if self.doubles and not all(command[name] != 0 for name in self.doubles):
+        if not all(_same_zeros(command[name], event[name]) for name in self.doubles):
             return None
         cut, skips_base = self._cuts.get((changed, own > 0)) or self._cut_of(changed, own_known=own > 0)
         return cut(body, own if skips_base else 0, event)
@@ -99,11 +100,27 @@ def reused_body(command: Record, event: Record, *, base: int = 0) -> ReusedBody 
     kept = [field for field in command.fields if types.get(field.name) == meaning(field.type)]
     if [field.name for field in kept] != [field.name for field in event.fields]:
         return None
-    doubles = tuple(field.name for field in kept if _present(field.type) in _DOUBLES)
+    doubles = tuple(field.name for field in kept if _has_doubles(field.type))
     if any(_is_ambiguous(field.type) for field in kept if field.name not in doubles):
         return None
     texts = {field.name: before for field in kept if (before := _before_text(field.type)) is not None}
     return ReusedBody(command.fields, tuple(types), doubles, texts, base)
+
+
+def _has_doubles(schema: AvroType) -> bool:
+    """Tell whether a value is a double, or a list of doubles, which may be null."""
+    return _present(schema.items if isinstance(schema, Array) else schema) in _DOUBLES
+
+
+def _same_zeros(one: Any, other: Any) -> bool:
+    """Tell of equal values whether their zeros have the same signs."""
+    if not isinstance(one, list):
+        one, other = [one], [other]
+    return 0 not in one or _signs_of_zeros(one) == _signs_of_zeros(other)
+
+
+def _signs_of_zeros(values: Sequence[Any]) -> list[float]:
+    return [copysign(1, value) for value in values if value == 0]
 
 
 def _present(schema: AvroType) -> AvroType:

@@ -111,7 +111,7 @@ A, B, C = ("a", "string"), ("b", "long"), ("c", "string")
         ((A, B, C), (C, A), False),
         ((A, B), (A, B, C), False),
         ((A, B), (A, ("b", "int")), False),
-        ((A, ("d", DOUBLES)), (A, ("d", DOUBLES)), False),
+        ((A, ("d", DOUBLES)), (A, ("d", DOUBLES)), True),
         ((A, ("d", ["null", DOUBLES])), (A, ("d", ["null", DOUBLES])), False),
         ((A, ("d", ["null", "double"])), (A, ("d", ["null", "double"])), True),
         ((A, ("d", DOUBLES)), (A,), True),
@@ -128,6 +128,16 @@ def test_an_event_needs_the_fields_of_its_command_in_their_order(
     command: tuple[Any, ...], event: tuple[Any, ...], fits: bool
 ) -> None:
     assert (reused_body(record(*command), record(*event)) is not None) == fits
+
+
+@pytest.mark.parametrize("items", ["double", ["null", "double"]])
+def test_a_list_with_a_zero_of_another_sign_is_written_anew(items: Any) -> None:
+    fields = record(("d", {"type": "array", "items": items}))
+    reused = reused_body(fields, fields)
+    assert reused is not None
+    said = {"d": [1.0, -0.0] if items == "double" else [None, -0.0]}
+    assert reused.of(b"as it came", said, {"d": [*said["d"]]}) == b"as it came"
+    assert reused.of(b"as it came", said, {"d": [said["d"][0], 0.0]}) is None
 
 
 @given(

@@ -23,7 +23,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.transport.avro.encode import encode_default
 from tidemill.transport.avro.reader.newer import NotWhole, loss_of
 from tidemill.transport.avro.reader.scalars import Malformed
-from tidemill.transport.avro.reader.strict import message_reader, reader_of
+from tidemill.transport.avro.reader.strict import CutArray, message_reader, reader_of
 
 _NO_SCHEMA: Final = (SchemaParseException, UnknownType, ValueError, TypeError, LookupError, AttributeError)
 """What fastavro raises on invalid schemas: its own errors, and others."""
@@ -55,6 +55,9 @@ class Form:
         self.base = base
         self._read = message_reader(schema.record, base=base)
         varying = [field for field in schema.record.fields if not has_one_encoding(field.type)]
+        arrays = [field for field in varying if _varies_by_blocks(field.type)]
+        self._arrays = [field.name for field in arrays]
+        varying = [field for field in varying if field not in arrays]
         self._varying = [field.name for field in varying]
         self._zeros_vary = any(_has_decimal(field.type) for field in varying)
         self._trailing = trailing_defaults(schema, base)
@@ -68,7 +71,7 @@ class Form:
         fields, own = self._read(value, at)
         body = value[at:]
         if self._varies(fields):
-            canonical = self.write(fields)
+            canonical = self.write({name: _plain(value) for name, value in fields.items()})
             if canonical != body:
                 return self.read(canonical, 0)
         end = len(value)
@@ -83,7 +86,9 @@ class Form:
 
     def _varies(self, fields: Mapping[str, Any]) -> bool:
         """Tell whether the same values may have come as other bytes: null and what is empty can not."""
-        return self._zeros_vary or any(map(fields.__getitem__, self._varying))
+        if self._zeros_vary or any(map(fields.__getitem__, self._varying)):
+            return True
+        return any(fields[name].__class__ is CutArray for name in self._arrays)
 
     def write(self, fields: Mapping[str, Any]) -> bytes:
         """Return the body; values are what `read` gives. Raises `ValueError` or `TypeError` on others."""
@@ -126,6 +131,11 @@ class Resolution:
             raise NotWhole(lost, written)
         resolved: Any = schemaless_reader(io.BytesIO(value[at:]), self._written, self._wanted)
         return resolved  # type: ignore[no-any-return]  # a record, since the schema is one
+
+
+def _plain(value: Any) -> Any:
+    """Return an array as fastavro takes it."""
+    return [*value] if value.__class__ is CutArray else value
 
 
 def _parsed(schema: Schema) -> Any:
@@ -185,6 +195,11 @@ def has_one_encoding(schema: AvroType) -> bool:
             return all(has_one_encoding(field.type) for field in fields)
         case _:
             return True
+
+
+def _varies_by_blocks(schema: AvroType) -> bool:
+    """Tell whether equal values differ at most in the blocks of one array, which the reader notes."""
+    return isinstance(schema, Array) and has_one_encoding(schema.items)
 
 
 def trailing_defaults(schema: Schema, base: int) -> Sequence[tuple[str, Any, int]]:

@@ -28,6 +28,7 @@ from tidemill.catalog.avro import (
     Union,
 )
 from tidemill.domain.errors import ContractError
+from tidemill.transport.avro.reader.items import ReadItems, items_reader
 from tidemill.transport.avro.reader.scalars import (
     Malformed,
     Read,
@@ -67,7 +68,16 @@ def message_reader(record: Record, *, base: int) -> ReadMessage:
 
     `base`: how many fields come before those that make two payloads equal.
     """
-    return unrolled(record.fields, base=base, reader_of=reader_of)
+    return unrolled(record.fields, base=base, reader_of=_field_reader)
+
+
+def _field_reader(schema: AvroType) -> Read:
+    """Return the function that reads a whole field: an array as a `CutArray` if equal items may have other bytes."""
+    match schema:
+        case Array(items):
+            return partial(read_blocks, items_reader(items, reader_of(items)))
+        case _:
+            return reader_of(schema)
 
 
 def reader_of(schema: AvroType) -> Read:
@@ -146,6 +156,10 @@ def read_union(readers: tuple[Read, ...], data: bytes, at: int) -> tuple[Any, in
     return readers[index](data, at)
 
 
+class CutArray(list[Any]):
+    """An array that came in other blocks than a writer here makes of the same items: in one, without its size."""
+
+
 def read_array(read: Read, data: bytes, at: int) -> tuple[list[Any], int]:
     """Read an array, whose items `read` reads."""
     items: list[Any] = []
@@ -157,6 +171,24 @@ def read_array(read: Read, data: bytes, at: int) -> tuple[list[Any], int]:
             item, at = read(data, at)
             items.append(item)
         _check_block(at, end)
+
+
+def read_blocks(read: ReadItems, data: bytes, at: int) -> tuple[list[Any], int]:
+    """Read an array, whose items `read` reads, as a `CutArray` if its bytes may differ from those of an equal one."""
+    count, at, end = _block(data, at, 0)
+    if count == 0:
+        return [], at
+    items, at = read(data, at, count)
+    if end is None and data[at] == 0:
+        return items, at + 1  # nearly always
+    items = CutArray(items)
+    while True:
+        _check_block(at, end)
+        count, at, end = _block(data, at, len(items))
+        if count == 0:
+            return items, at
+        more, at = read(data, at, count)
+        items += more
 
 
 def read_map(read: Read, data: bytes, at: int) -> tuple[dict[str, Any], int]:

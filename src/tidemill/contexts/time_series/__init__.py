@@ -1,0 +1,132 @@
+"""Time series: what a frame looks like, and its points, which are appended to, or saved anew all at once."""
+
+from datetime import datetime, timedelta
+
+from tidemill.api import Crud, Extra, Query, Retention, decide, entity, named
+from tidemill.contexts.time_series import messages, rules
+from tidemill.contexts.time_series.points import CURRENT, EVENTS, SERIES, data_points, evolve, numeric_points
+
+time_series = entity(
+    messages.TimeSeries,
+    plural=SERIES,
+    index=(
+        named("idx_time_series_metadata_created_at", "created_at"),
+        named("idx_time_series_metadata_time_column", "time_column"),
+    ),
+    rules=(rules.fixed_axis,),
+    more=Extra(
+        commands=(
+            decide(
+                messages.AppendTimeSeriesPoints,
+                rules.append_points(messages.TimeSeriesPointsAppended),
+                clocked=True,
+                into=data_points,
+            ),
+            decide(
+                messages.AppendNumericPoints,
+                rules.append_points(messages.NumericPointsAppended),
+                clocked=True,
+                into=numeric_points,
+            ),
+            decide(
+                messages.SaveTimeSeriesPoints,
+                rules.save_points(messages.TimeSeriesPointsSaved),
+                clocked=True,
+                into=data_points,
+            ),
+            decide(
+                messages.SaveNumericPoints,
+                rules.save_points(messages.NumericPointsSaved),
+                clocked=True,
+                into=numeric_points,
+            ),
+            decide(messages.OpenTimeSeriesSave, rules.open_save, clocked=True),
+            decide(
+                messages.FillTimeSeriesSave,
+                rules.fill_save(messages.TimeSeriesSaveFilled),
+                clocked=True,
+                into=data_points,
+            ),
+            decide(
+                messages.FillNumericSave,
+                rules.fill_save(messages.NumericSaveFilled),
+                clocked=True,
+                into=numeric_points,
+            ),
+            decide(messages.CompleteTimeSeriesSave, rules.complete_save, clocked=True),
+            decide(messages.AbandonTimeSeriesSave, rules.abandon_save, clocked=True),
+        ),
+        events=EVENTS,
+        evolve=evolve,
+        codes=rules.CODES,
+        fields=(
+            "revision",
+            "points",
+            "newest_revision",
+            "open_save",
+            "open_points",
+            "open_expires_at",
+        ),
+    ),
+)
+
+points_of_series = Query(
+    "points-of-series",
+    "select timestamp, value, revision, number from time_series_data_points_view "
+    "where time_series_id = :time_series_id and column_name = :column_name "
+    "and timestamp >= :since and timestamp < :until order by timestamp, number",
+    parameters={"time_series_id": str, "column_name": str, "since": datetime, "until": datetime},
+    returns={"timestamp": datetime, "value": float, "revision": int, "number": int},
+    reads=("time-series-data-points",),
+)
+series_by_bucket = Query(
+    "series-by-bucket",
+    "select time_bucket(make_interval(secs => :bucket_s), timestamp) as bucket, count(*) as points, "
+    'count(value) as "values", sum(value) / nullif(count(value), 0) as mean, min(value) as least, '
+    "max(value) as greatest "
+    "from time_series_data_points_view "
+    "where time_series_id = :time_series_id and column_name = :column_name "
+    "and timestamp >= :since and timestamp < :until group by bucket order by bucket",
+    parameters={
+        "time_series_id": str,
+        "column_name": str,
+        "since": datetime,
+        "until": datetime,
+        "bucket_s": float,
+    },
+    returns={
+        "bucket": datetime,
+        "points": int,
+        "values": int,
+        "mean": float,
+        "least": float,
+        "greatest": float,
+    },
+    reads=("time-series-data-points",),
+)
+numeric_points_of_series = Query(
+    "numeric-points-of-series",
+    "select float_position, integer_position, value, revision, number from time_series_numeric_points_view "
+    "where time_series_id = :time_series_id and column_name = :column_name "
+    "order by integer_position, float_position, number",
+    parameters={"time_series_id": str, "column_name": str},
+    returns={
+        "float_position": float,
+        "integer_position": int,
+        "value": float,
+        "revision": int,
+        "number": int,
+    },
+    reads=("time-series-numeric-points",),
+)
+
+context = time_series.context(
+    aggregate="time-series",
+    current=CURRENT,
+    http=Crud(create=messages.AppendTimeSeriesPoints),
+    # Series are kept as they were saved; a deployment whose points are to leave says so, and after how long.
+    retention=Retention(
+        table=data_points, time_column="timestamp", after=timedelta(days=3_650), enabled=False
+    ),
+    queries=(points_of_series, series_by_bucket, numeric_points_of_series),
+)
