@@ -12,7 +12,7 @@ from tests.acceptance.outsider_evidence import EvidenceIndex, Record, collection
 from tests.acceptance.outsider_findings import Finding, compare, json_text
 
 SERIES = "time_series_metadata"
-PATIENCE = timedelta(hours=1)
+MAX_REST = timedelta(hours=1)
 NOTHING_OPEN = {"open_save": None, "open_points": 0, "open_expires_at": None}
 
 
@@ -77,9 +77,9 @@ def _change(row: Mapping[str, Any], event: str, fields: Mapping[str, Any], at: d
             return {"revision": newest + 1, "newest_revision": newest + 1, "points": size} | NOTHING_OPEN
         case "TimeSeriesSaveOpened":
             opened = {"newest_revision": newest + 1, "open_save": fields["save"], "open_points": 0}
-            return opened | {"open_expires_at": at + PATIENCE}
+            return opened | {"open_expires_at": at + MAX_REST}
         case "TimeSeriesSaveFilled" | "NumericSaveFilled":
-            return {"open_points": row["open_points"] + size, "open_expires_at": at + PATIENCE}
+            return {"open_points": row["open_points"] + size, "open_expires_at": at + MAX_REST}
         case "TimeSeriesSaveCompleted":
             return {"revision": newest, "points": row["open_points"]} | NOTHING_OPEN
     return NOTHING_OPEN if event == "TimeSeriesSaveAbandoned" else {}

@@ -300,9 +300,8 @@ class Context:
         self._check_http()
         secrets_declared(self.commands, self.states)
         check_features(self.aggregate, self.community, self._appended_tables, self.retention)
-        tables_of_states = {state.name: state.table for state in self.states}
         for facts in self.current:
-            check_current(self.aggregate, facts, self._appended_tables, tables_of_states)
+            check_current(self.aggregate, facts, self._appended_tables, self.states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

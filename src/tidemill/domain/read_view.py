@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Projection
@@ -43,14 +44,24 @@ class CurrentFacts:
     revision: str
 
 
+class OwnerState(Protocol):
+    """A state whose rows may own facts."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def table(self) -> TableShape: ...
+
+
 def check_current(
-    aggregate: str, facts: CurrentFacts, appended: Collection[TableShape], states: Mapping[str, TableShape]
+    aggregate: str, facts: CurrentFacts, appended: Collection[TableShape], states: Sequence[OwnerState]
 ) -> None:
     """Raise `ContractError` for facts whose owner, or whose revision, is not there to be compared.
 
-    `appended`: the tables to which the context appends. `states`: name of each state -> its table.
+    `appended`: the tables to which the context appends. `states`: its states.
     """
-    owner = states.get(facts.of)
+    owner = next((state.table for state in states if state.name == facts.of), None)
     if facts.table not in appended or owner is None:
         raise ContractError(
             f"context {aggregate}: facts of {facts.table.name} are shown by {facts.of}, but it appends none, "

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tidemill.api import Accepted, CommandBase, ContractError, CurrentFacts, Extra, Rejected, entity
 from tidemill.contexts.time_series import context, messages, time_series
 from tidemill.contexts.time_series.points import SERIES, data_points
-from tidemill.contexts.time_series.rules import PATIENCE
+from tidemill.contexts.time_series.rules import MAX_REST
 from tidemill_devkit.testing import NOW, ContextInMemory, sample
 
 CREATE = time_series.messages.create
@@ -138,9 +138,9 @@ def test_the_second_of_two_savers_loses() -> None:
 def test_a_save_that_rests_too_long_is_given_up_by_the_time_of_the_batch() -> None:
     memory = series()
     memory.send(opened("mine"))
-    memory.now += PATIENCE - MICROSECOND
+    memory.now += MAX_REST - MICROSECOND
     assert code(memory, filled("mine")) == "", "and what arrives prolongs it"
-    memory.now += PATIENCE - MICROSECOND
+    memory.now += MAX_REST - MICROSECOND
     assert code(memory, opened("other")) == "SAVE_OPEN"
     memory.now += MICROSECOND
     assert code(memory, filled("mine")) == "NO_SAVE"
@@ -154,7 +154,7 @@ def test_a_save_that_rests_too_long_is_given_up_by_the_time_of_the_batch() -> No
 def test_a_save_of_one_command_also_ends_one_that_rests_too_long() -> None:
     memory = series()
     memory.send(opened("mine"))
-    memory.now += PATIENCE
+    memory.now += MAX_REST
     assert code(memory, about(messages.SaveTimeSeriesPoints, **TIMES)) == ""
     assert row(memory) == (2, 2, None)
     assert code(memory, filled("mine")) == "NO_SAVE"

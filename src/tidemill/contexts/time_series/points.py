@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, Column, DateTime, Double, Index, MetaData, Ta
 
 from tidemill.api import CurrentFacts
 from tidemill.contexts.time_series import messages
-from tidemill.contexts.time_series.rules import PATIENCE
+from tidemill.contexts.time_series.rules import MAX_REST
 
 SERIES = "time_series_metadata"
 
@@ -129,7 +129,7 @@ EVENTS: Final = tuple(_CHANGES)
 
 
 def _waiting(series: Any, at: datetime) -> Any:
-    return replace(series, open_expires_at=at + PATIENCE)
+    return replace(series, open_expires_at=at + MAX_REST)
 
 
 def _saved(series: Any, revision: int, points: int) -> Any:

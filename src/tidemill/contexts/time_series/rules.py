@@ -10,7 +10,7 @@ from tidemill.api import Decision, EventBase, Rejected, accepted, rejected
 from tidemill.contexts.time_series import messages
 from tidemill.contexts.time_series.messages import DATETIME, FLOAT64, INT64, column_names
 
-PATIENCE = timedelta(hours=1)
+MAX_REST = timedelta(hours=1)
 """How long an open save may rest: a saver that died blocks the next one for so long."""
 
 CODES = {
