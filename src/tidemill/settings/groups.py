@@ -6,6 +6,7 @@ several of them; a check of one field says only what was expected; the variable 
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
@@ -255,6 +256,11 @@ class CommandSettings(Group):
         description="seconds between two looks for rows whose time is over, which are then removed; no reader is shown "
         "them in between",
     )
+
+    @property
+    def newer_wait(self) -> timedelta:
+        """Return how long a lane waits for a process that knows a newer schema; nothing if it does not wait."""
+        return timedelta(seconds=self.newer_schema_wait_s if self.newer_schema == "wait" else 0.0)
 
 
 class SecretSettings(Group):

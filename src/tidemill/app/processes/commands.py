@@ -50,7 +50,6 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Gate, Job
 from tidemill.runtime.service_group import ServiceGroup
 from tidemill.security.gate import with_secrets
-from tidemill.settings import CommandSettings
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -205,18 +204,14 @@ async def stream_job(
         follower, sweeper = with_expiry(
             stream, store, handlers, overrides.follower(relays), settings.commands.expiry_every_s
         )
+        horizon = timedelta(days=settings.commands.horizon_days)
+        writer = BatchWriter(store, handlers, clock, horizon=horizon, demand_tables=gate.demand)
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(common.kafka, topic=topic, group=group_of(topic)),
             store=store,
             validator=Validator(stream, codec),
-            writer=BatchWriter(
-                store,
-                handlers,
-                clock,
-                horizon=timedelta(days=settings.commands.horizon_days),
-                demand_tables=gate.demand,
-            ),
+            writer=writer,
             follower=follower,
             answers=replies,
             options=IntakeOptions(
@@ -225,7 +220,7 @@ async def stream_job(
                 workers=settings.commands.workers,
                 waiting_bytes=WAITING_BYTES // streams,
                 reply_topics=allowed,
-                newer_wait=_newer_wait(settings.commands),
+                newer_wait=settings.commands.newer_wait,
             ),
             isolation=common.isolation,
             workers=common.workers,
@@ -238,11 +233,6 @@ async def stream_job(
         )
 
     return Job(stream.aggregate, make, common.gate(stream, gate))
-
-
-def _newer_wait(settings: CommandSettings) -> timedelta:
-    waits = settings.newer_schema == "wait"
-    return timedelta(seconds=settings.newer_schema_wait_s if waits else 0.0)
 
 
 def group_of(command_topic: str) -> str:
