@@ -17,7 +17,6 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
 from tidemill.transport.kafka.admin.producer import KeyedProducer
-from tidemill_devkit.demo.plan import DemoPlan
 from tidemill_devkit.demo.records import Planned
 
 _CHUNK: Final = 500
@@ -31,10 +30,10 @@ class SentRecord:
     place: RecordPlace
 
 
-async def publish_plan(
-    deployment: Deployment, plan: DemoPlan, on_progress: Callable[[int], None]
+async def publish(
+    deployment: Deployment, planned: Sequence[Planned], on_progress: Callable[[int], None]
 ) -> list[SentRecord]:
-    """Publish every record of the feed in order; return them with their places.
+    """Publish records in order; return them with their places.
 
     `on_progress`: how many are acknowledged. Raises `Unavailable`.
     """
@@ -45,7 +44,7 @@ async def publish_plan(
         }
         by_class = {model: feed for feed in feeds.values() for model in feed.models}
         sent: list[SentRecord] = []
-        for sent_to, records in _runs(plan.fed):
+        for sent_to, records in _runs(planned):
             values = [await by_class[type(record.command)].encode(record.command) for record in records]
             places = await feeds[sent_to].send(records, values)
             sent += [SentRecord(record, place) for record, place in zip(records, places, strict=True)]

@@ -17,6 +17,9 @@ from time import monotonic
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from pydantic import SecretStr
+
+from tidemill.admin.secrets import new_master_key
 from tidemill.app.connections import kafka_connection, open_pool
 from tidemill.app.deployment import Deployment
 from tidemill.domain.errors import UsageError
@@ -30,7 +33,7 @@ from tidemill_devkit.stack.progress import StackProgress
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"
-CONTEXTS: Final = "connector_profiles,market_data"
+CONTEXTS: Final = "connector_profiles,data_analyses,market_data,time_series,users"
 _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 
@@ -100,7 +103,7 @@ class DemoSite:
         link.replace(self.env_file.with_name(LATEST))
 
     def environment(self) -> dict[str, str]:
-        """Return the variables that make any `tidemill` verb work on this run. One of them may hold a password."""
+        """Return the variables that make any `tidemill` verb work on this run. Some may hold secrets."""
         settings = self.settings
         found = {
             f"TIDEMILL_DATABASE_{name.upper()}": secret.get_secret_value()
@@ -115,6 +118,8 @@ class DemoSite:
         found["TIDEMILL_LAKE_ROOT"], found["TIDEMILL_LAKE_FORMAT"] = str(self.lake), settings.lake.format
         found["TIDEMILL_RETENTION_ROOTS"] = settings.retention.roots
         found["TIDEMILL_RETENTION_AS_OF"] = AS_OF.isoformat()
+        if settings.secret.keys is not None:
+            found["TIDEMILL_SECRET_KEYS"] = settings.secret.keys.get_secret_value()
         return found
 
 
@@ -171,9 +176,10 @@ def settings_of(settings: Settings, run: str, lanes: int) -> Settings:
         "topics": {"prefix": TOPIC_PREFIX + run, "partitions": lanes},
         "lake": {"root": str(_lake(run)), "format": "parquet"},
         "retention": {"roots": "", "as_of": AS_OF},
+        "secret": {"keys": settings.secret.keys or SecretStr(new_master_key(run))},
     }
     groups = {
-        name: type(getattr(settings, name)).model_validate(dict(getattr(settings, name)) | dict(changes))
+        name: type(getattr(settings, name)).model_validate({**dict(iter(getattr(settings, name))), **changes})
         for name, changes in changed.items()
     }
     return settings.model_copy(update={**groups, "contexts": CONTEXTS})

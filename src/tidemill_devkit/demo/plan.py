@@ -2,6 +2,7 @@
 
 Real quotes, and between them the mistakes of real producers, in known numbers. A duplicate and an id that is
 used twice go to the lane of the first one, after it, so that their outcome does not depend on which lane is faster.
+Beside the quotes there are profiles of connectors, a series, and an analysis of a user, who comes first.
 One quote is not in the feed: it is written over HTTP, and once again with its key.
 """
 
@@ -17,6 +18,7 @@ from uuid import UUID
 from tidemill.contexts.connector_profiles.messages import DeactivateConnectorProfile
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.security.principals import DEVELOPMENT
+from tidemill_devkit.demo.analyses import DATA_ANALYSES, USERS, analysis_records, user_records
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
@@ -32,6 +34,7 @@ from tidemill_devkit.demo.records import (
     rejected,
     with_a_tail,
 )
+from tidemill_devkit.demo.series import TIME_SERIES, series_records
 
 MARKET_DATA: Final = "market-data"
 SERVICE: Final = "quote-feed"
@@ -40,7 +43,7 @@ HTTP_SERVICE: Final = DEVELOPMENT.name
 """The service of what is written over HTTP: nobody has a token there."""
 
 LANES: Final = 8
-"""Lanes of each aggregate: five stocks and a dozen profiles need no more."""
+"""Lanes of each aggregate: five stocks and a dozen of all else need no more."""
 
 RETRIED: Final = 100
 REPLAYED: Final = 25
@@ -50,12 +53,14 @@ REPLAYED: Final = 25
 class DemoPlan:
     """The records, and exactly the expected results.
 
-    `fed`: those that clients of Kafka publish, in order. `over_http`: those that are then written over HTTP, all with
-    the key of `http_quote`.
+    `first`: those to which others refer from another aggregate: they are in force before the rest is published.
+    `fed`: the rest of what clients of Kafka publish, in order. `over_http`: those that are then written over HTTP, all
+    with the key of `http_quote`.
     """
 
     symbols: tuple[str, ...]
     quotes: Sequence[Quote]
+    first: Sequence[Planned]
     fed: Sequence[Planned]
     http_quote: Quote
     over_http: Sequence[Planned]
@@ -64,7 +69,7 @@ class DemoPlan:
     @property
     def records(self) -> Sequence[Planned]:
         """Return all records, whichever way they take to a command topic."""
-        return [*self.fed, *self.over_http]
+        return [*self.first, *self.fed, *self.over_http]
 
     def expected_outcomes(self) -> Counter[ExpectedOutcome]:
         """Return how many records are expected to have which outcome."""
@@ -93,7 +98,13 @@ def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
     return DemoPlan(
         symbols,
         real,
-        fed=[*_woven(good, clients, real), *profile_records(now, LANES)],
+        first=user_records(now),
+        fed=[
+            *_woven(good, clients, real),
+            *profile_records(now, LANES),
+            *series_records(now),
+            *analysis_records(now),
+        ],
         http_quote=withheld,
         over_http=[written, written.again()],
     )
@@ -210,4 +221,4 @@ def _uuid7_of_2020(number: int) -> UUID:
     return UUID(int=made_ms << 80 | 7 << 76 | 0b10 << 62 | number)
 
 
-AGGREGATES: Final = (MARKET_DATA, PROFILES)
+AGGREGATES: Final = (MARKET_DATA, PROFILES, TIME_SERIES, USERS, DATA_ANALYSES)

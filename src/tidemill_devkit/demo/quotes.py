@@ -11,11 +11,9 @@ import gzip
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Final, NamedTuple
 
-from tidemill.domain.errors import UsageError
+from tidemill_devkit.demo.samples import sample_file
 
 SYMBOLS: Final = ("AAPL", "FB", "GOOG", "IBM", "MSFT")
 
@@ -24,7 +22,7 @@ ROWS: Final = 12_154
 
 CLOSE_OF_TRADING: Final = time(21, tzinfo=UTC)
 
-_FILE: Final = "_data/stocks.csv.gz"
+_FILE: Final = "stocks.csv.gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +62,7 @@ KNOWN: Final[Mapping[tuple[str, int], Extremes]] = {
 
 def quotes(symbols: tuple[str, ...] = SYMBOLS) -> list[Quote]:
     """Return the quotes of these stocks by stock and day. Raises `UsageError` if the package is not installed."""
-    with gzip.open(_path(), "rt", encoding="utf-8", newline="") as file:
+    with gzip.open(sample_file(_FILE), "rt", encoding="utf-8", newline="") as file:
         return [quote for quote in _read(file) if quote.symbol in symbols]
 
 
@@ -72,7 +70,7 @@ def by_pandas(symbols: tuple[str, ...] = SYMBOLS) -> dict[tuple[str, int], Extre
     """Return what pandas computes from the file: (symbol, year) -> highest and lowest price."""
     import pandas as pd  # noqa: PLC0415  half a second, which only the proof pays
 
-    frame = pd.read_csv(_path(), parse_dates=["Date"])
+    frame = pd.read_csv(sample_file(_FILE), parse_dates=["Date"])
     years = frame[frame["Ticker"].isin(symbols)].groupby(["Ticker", frame["Date"].dt.year])
     found = years.agg(high=("High", "max"), low=("Low", "min"))
     return {
@@ -92,13 +90,3 @@ def _read(lines: Iterator[str]) -> Iterator[Quote]:
             close=float(row["Close"]),
             volume=float(row["Volume"]),
         )
-
-
-def _path() -> Path:
-    missing = [name for name in ("bokeh_sampledata", "pandas") if find_spec(name) is None]
-    if missing:
-        raise UsageError(f"the demo needs {' and '.join(missing)}: pip install 'tidemill[demo]'")
-    found = find_spec("bokeh_sampledata")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / _FILE

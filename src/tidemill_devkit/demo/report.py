@@ -11,11 +11,13 @@ from typing import Final
 from tidemill.app.deployment import Deployment
 from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import PARKED, REJECTED
+from tidemill_devkit.demo.analyses import ANALYSIS
 from tidemill_devkit.demo.archive import Archived, Back, Forgery, policy_of
 from tidemill_devkit.demo.lake import files_of
 from tidemill_devkit.demo.place import DemoSite
 from tidemill_devkit.demo.plan import SERVICE, DemoPlan
 from tidemill_devkit.demo.proof import DemoCheck, Example, Tally, Views
+from tidemill_devkit.demo.series import SERIES, TIME_SERIES
 
 _MEANING: Final = {
     Outcome.APPLIED: "in effect, with its event",
@@ -187,6 +189,8 @@ def _look(plan: DemoPlan) -> list[str]:
     return [
         "query latest-quotes",
         f"query daily-bars --key {quote.symbol} --key {quote.day}",
+        f"query files-of-analysis --param data_analysis_id={ANALYSIS}",
+        f"query {TIME_SERIES}-data-points --where time_series_id={SERIES} --limit 3",
         f"command show {quote.symbol}-{quote.day} --service {SERVICE}",
         "tail market-data --from-beginning --count 3",
         "tail market-data --role outcomes --from-beginning --count 3",

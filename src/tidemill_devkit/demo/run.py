@@ -16,7 +16,8 @@ from tidemill.runtime.service import Exit
 from tidemill_devkit.demo import proof
 from tidemill_devkit.demo.archive import archive
 from tidemill_devkit.demo.archive_proof import proof_of_archive
-from tidemill_devkit.demo.feed import SentRecord, publish_plan
+from tidemill_devkit.demo.breadth_proof import Breadth, proof_of_breadth, read_breadth
+from tidemill_devkit.demo.feed import SentRecord, publish
 from tidemill_devkit.demo.over_http import QuoteReads, QuoteWrite, read_quote, write_quote
 from tidemill_devkit.demo.over_http_proof import proof_over_http, sent_over_http
 from tidemill_devkit.demo.place import DemoSite, Servers, take_place
@@ -96,9 +97,10 @@ class _Run:
         with self._timed("proof"):
             answers = await proof.read_outcomes(place.deployment)
             views = await proof.read_views(place.deployment, plan)
+            breadth = await read_breadth(place.deployment)
             sent = [*sent, *sent_over_http(plan, answers)]
             checks = [
-                *await self._checks(place, plan, sent, answers, views),
+                *await self._checks(place, plan, sent, answers, (views, breadth)),
                 *proof_over_http(plan, writes, reads),
                 *proof_of_archive(plan, archived),
                 _check_process_exits(process_exits),
@@ -149,8 +151,12 @@ class _Run:
     async def _feed(
         self, place: DemoSite, plan: DemoPlan, processes: Serving, watch: DemoWatch
     ) -> tuple[list[SentRecord], Sequence[QuoteWrite]]:
-        """Publish what is fed, then write over HTTP what is left."""
-        sent = await publish_plan(place.deployment, plan, watch.published)
+        """Publish what others refer to, wait until it is there, publish the rest, and write over HTTP what is left."""
+        sent = await publish(place.deployment, plan.first, watch.published)
+        await watch.until_applied(plan.first)
+        sent += await publish(
+            place.deployment, plan.fed, lambda records: watch.published(len(plan.first) + records)
+        )
         address = await processes.http_address()
         writes = [await write_quote(address, record.command) for record in plan.over_http]
         watch.published(len(sent) + len(writes))
@@ -171,11 +177,12 @@ class _Run:
         plan: DemoPlan,
         sent: Sequence[SentRecord],
         answers: proof.Answers,
-        views: proof.Views,
+        read: tuple[proof.Views, Breadth],
     ) -> list[DemoCheck]:
         async with Admin(place.deployment) as admin:
             at_rest = await admin.status.read()
             balance = await admin.audit.run(wait_s=_AUDIT_WAIT_S)
+        views, breadth = read
         return [
             proof.check_outcomes(sent, answers),
             proof.check_events(plan, at_rest),
@@ -183,6 +190,7 @@ class _Run:
             proof.check_views(plan, views),
             proof.check_known(plan, views),
             proof.check_extremes(plan, views),
+            *proof_of_breadth(breadth, balance),
             _check_audit(balance),
         ]
 

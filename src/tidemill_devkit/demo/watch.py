@@ -15,7 +15,9 @@ from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
 from tidemill.domain.errors import TidemillError
 from tidemill_devkit.demo.plan import DemoPlan
+from tidemill_devkit.demo.poll import polled
 from tidemill_devkit.demo.processes import Serving
+from tidemill_devkit.demo.records import Planned
 
 _POLL_S: Final = 0.2
 MAX_STALL_S: Final = 180.0
@@ -60,6 +62,17 @@ class DemoWatch:
     def published(self, records: int) -> None:
         """Store how many records Kafka has acknowledged."""
         self._published = records
+
+    async def until_applied(self, records: Sequence[Planned]) -> None:
+        """Return when the records of one aggregate, the first ones there, were applied or refused."""
+        aggregate = records[0].sent_to
+        async with Admin(self._deployment) as admin:
+
+            async def taken() -> bool | None:
+                lanes = [lane for lane in await admin.operations.lanes() if lane.aggregate == aggregate]
+                return sum(lane.position for lane in lanes) >= len(records) or None
+
+            await polled(taken)
 
     async def until_done(self, serving: Serving) -> None:
         """Return when every published record has passed through every step.

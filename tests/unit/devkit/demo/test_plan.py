@@ -12,31 +12,40 @@ from typing import Any
 import pytest
 
 from tests.fakes.commands import MemoryCommandStore
+from tests.support.engine.built_in import BUILT_IN
 from tests.support.engine.commands import HORIZON, FakeRecord, Harness
-from tests.support.engine.streams import CONTEXTS, messages_of
+from tests.support.engine.streams import messages_of
 from tidemill.admin.progress import ReadModelStatus, StreamStatus
 from tidemill.admin.records.outgoing import RecordPlace
 from tidemill.admin.status import Status
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.handlers import handlers_of
 from tidemill.commands.validation import Validator
+from tidemill.contexts.data_analyses import data_analyses
 from tidemill.domain.messages import Outcome
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.settings import Settings
 from tidemill.transport.avro.codec import StreamCodec
-from tidemill_devkit.demo import proof
+from tidemill_devkit.demo import place, proof
+from tidemill_devkit.demo.analyses import USERS
 from tidemill_devkit.demo.feed import SentRecord, outgoing
 from tidemill_devkit.demo.place import settings_of
-from tidemill_devkit.demo.plan import LANES, DemoPlan, make_plan
+from tidemill_devkit.demo.plan import AGGREGATES, LANES, DemoPlan, make_plan
 from tidemill_devkit.demo.profiles import DIRECTORY
 from tidemill_devkit.demo.quotes import KNOWN, ROWS, SYMBOLS, Extremes, by_pandas, quotes
 from tidemill_devkit.demo.records import ExpectedOutcome, of_another_schema
+from tidemill_devkit.demo.series import TIME_SERIES
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
-STREAMS = {context.aggregate: replace(Stream.of(context), partitions=LANES) for context in CONTEXTS}
+STREAMS = {
+    context.aggregate: replace(Stream.of(context), partitions=LANES)
+    for context in map(BUILT_IN.__getitem__, place.CONTEXTS.split(","))
+}
 SMALL = make_plan(NOW, ("FB",))
 MARKET, PROFILES = "market-data", "connector-profiles"
+OF_SERIES = ("NO_SERIES", "AXIS_FIXED", "SAVE_OPEN", "NO_COLUMN", "WRONG_AXIS", "SAVE_INCOMPLETE", "NO_SAVE")
+OF_ANALYSES = ("NO_USER", "NO_DATA_ANALYSIS", "FILENAME_TAKEN", "WRONG_STATUS")
 
 
 # --- the data --------------------------------------------------------------------------------------------------------
@@ -61,8 +70,8 @@ def test_the_known_highs_and_lows_are_those_of_pandas() -> None:
 def test_the_numbers_of_the_plan() -> None:
     expected_outcomes = make_plan(NOW).expected_outcomes()
     assert expected_outcomes == {
-        ExpectedOutcome(Outcome.APPLIED): ROWS + 8,
-        ExpectedOutcome(Outcome.DUPLICATE): 127,
+        ExpectedOutcome(Outcome.APPLIED): ROWS + 20,
+        ExpectedOutcome(Outcome.DUPLICATE): 129,
         ExpectedOutcome(Outcome.DUPLICATE, "INVALID"): 2,
         ExpectedOutcome(Outcome.REJECTED, "ID_REUSE"): 11,
         ExpectedOutcome(Outcome.REJECTED, "INVALID"): 16,
@@ -73,6 +82,7 @@ def test_the_numbers_of_the_plan() -> None:
         ExpectedOutcome(Outcome.REJECTED, "NAME_TAKEN"): 1,
         ExpectedOutcome(Outcome.REJECTED, "NOT_FOUND"): 2,
         ExpectedOutcome(Outcome.REJECTED, "VERSION_CONFLICT"): 1,
+        **{ExpectedOutcome(Outcome.REJECTED, code): 1 for code in (*OF_SERIES, *OF_ANALYSES)},
         ExpectedOutcome(Outcome.PARKED, "MALFORMED"): 10,
         ExpectedOutcome(Outcome.PARKED, "UNKNOWN_SCHEMA"): 8,
     }
@@ -127,7 +137,7 @@ async def expected_of(
 
 
 @pytest.mark.parametrize("size", [3, 1_000])
-@pytest.mark.parametrize("aggregate", [MARKET, PROFILES])
+@pytest.mark.parametrize("aggregate", [MARKET, PROFILES, TIME_SERIES])
 def test_the_rules_do_what_the_plan_says_however_batches_are_cut(aggregate: str, size: int) -> None:
     async def play() -> None:
         records = await published(SMALL, aggregate)
@@ -152,9 +162,17 @@ def test_what_depends_on_another_record_stands_behind_it_in_its_lane() -> None:
         ):
             lanes.setdefault(planned.command.command_id, set())
     for planned in SMALL.records:
-        if planned.command.command_id in lanes and planned.sent_to == MARKET:
-            lanes[planned.command.command_id].add(outgoing(STREAMS[MARKET], planned, b"").key)
-    assert {len(keys) for name, keys in lanes.items() if not name.startswith("step")} == {1}
+        if planned.command.command_id in lanes:
+            lanes[planned.command.command_id].add(outgoing(STREAMS[planned.sent_to], planned, b"").key)
+    assert {len(keys) for keys in lanes.values()} == {1}
+
+
+def test_what_another_aggregate_refers_to_comes_first() -> None:
+    created = [record.command for record in SMALL.fed if record.expected_outcome.code != "NO_USER"]
+    create = data_analyses.messages.create
+    referred = {command.model_dump()["user_id"] for command in created if isinstance(command, create)}
+    assert {record.sent_to for record in SMALL.first} == {USERS}
+    assert referred == {record.command.model_dump()["user_id"] for record in SMALL.first}
 
 
 @pytest.mark.parametrize("value", [b"\x00\x00\x00\x00\x07body", b"\xc3\x01" + bytes(8) + b"body"])
@@ -223,7 +241,11 @@ def test_an_outcome_of_another_command_at_a_records_place_is_not_its_own() -> No
 def test_counts_that_agree_do_not_hide_outcomes_that_were_swapped() -> None:
     answers = answers_to(SENT)
     applied, refused = (
-        next(each.place.offset for each in SENT if each.planned.expected_outcome.outcome is outcome)
+        next(
+            each.place.offset
+            for each in SENT
+            if each.planned.sent_to == MARKET and each.planned.expected_outcome.outcome is outcome
+        )
         for outcome in (Outcome.APPLIED, Outcome.REJECTED)
     )
     answers[MARKET, 0, applied], answers[MARKET, 0, refused] = (
@@ -280,9 +302,7 @@ def test_a_missing_bar_quote_or_connector_is_named() -> None:
 
 
 def status(lag: int = 0, events: int = 0) -> Status:
-    streams = [
-        StreamStatus(name, LANES, 0, 0, lag, 0, SMALL.events_of(name) + events) for name in (MARKET, PROFILES)
-    ]
+    streams = [StreamStatus(name, LANES, 0, 0, lag, 0, SMALL.events_of(name) + events) for name in AGGREGATES]
     return Status(streams, [ReadModelStatus("latest-quotes", MARKET, started=True, lag=0, halted=0)], [])
 
 
