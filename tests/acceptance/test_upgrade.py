@@ -55,6 +55,7 @@ VERSIONS = [
     Before("0.3.0", resources="tidemill.runtime.resources", told=True),
     Before("0.4.0", resources="tidemill.runtime.resources", told=True),
     Before("0.5.0", resources="tidemill.runtime.resources", told=True),
+    Before("0.6.0", resources="tidemill.runtime.resources", told=True),
 ]
 
 _ORIGIN = """

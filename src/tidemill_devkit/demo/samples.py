@@ -13,7 +13,7 @@ def sample_file(name: str) -> Path:
     missing = [needed for needed in ("bokeh_sampledata", "pandas") if find_spec(needed) is None]
     if missing:
         raise UsageError(f"the demo needs {' and '.join(missing)}: pip install 'tidemill[demo]'")
-    found = find_spec("bokeh_sampledata")
-    assert found is not None
-    assert found.origin is not None
-    return Path(found.origin).parent / "_data" / name
+    package = find_spec("bokeh_sampledata")
+    assert package is not None
+    assert package.origin is not None
+    return Path(package.origin).parent / "_data" / name
