@@ -55,7 +55,7 @@ telemetry_events = fact_table("telemetry_events", RecordTelemetryEvents, first="
 
 telemetry_by_hour = Query(
     "telemetry-by-hour",
-    "select date_bin(interval '1 hour', time, timestamptz '2000-01-01 00+00') as bucket, count(*) as events, "
+    "select date_bin(interval '1 hour', time, timestamptz '2000-01-01 00:00+00') as bucket, count(*) as events, "
     "count(value) as numbers, sum(value) as total, min(value) as lowest, max(value) as highest from telemetry_events "
     "where source = :source and name = :name and time >= :since and time < :until group by bucket order by bucket",
     parameters={"source": str, "name": str, "since": datetime, "until": datetime},
