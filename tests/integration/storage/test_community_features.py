@@ -10,13 +10,14 @@ from tidemill.admin.setup.revisions import MigrationStep
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.telemetry_events import context as telemetry_events
 from tidemill.contexts.telemetry_events import telemetry_events as events
+from tidemill.contexts.time_series import context as time_series
 from tidemill.storage.database.community_sql import has_table, statements_of
 from tidemill.storage.database.pool import create_pool
 from tidemill.storage.migrations.community import EditionDatabase
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 
-FEATURES = (*market_data.community, *telemetry_events.community)
-CONTEXTS = {"market_data": None, "telemetry_events": None}
+FEATURES = (*market_data.community, *telemetry_events.community, *time_series.community)
+CONTEXTS = {"market_data": None, "telemetry_events": None, "time_series": None}
 JOBS = "select proc_name, schedule_interval::text from timescaledb_information.jobs where hypertable_name is not null"
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 
-from tidemill.api import Crud, Extra, Query, Retention, decide, entity, named
+from tidemill.api import Compression, Crud, Extra, Query, Retention, decide, entity, named
 from tidemill.contexts.time_series import messages, rules
 from tidemill.contexts.time_series.points import CURRENT, EVENTS, SERIES, data_points, evolve, numeric_points
 
@@ -129,4 +129,12 @@ context = time_series.context(
         table=data_points, time_column="timestamp", after=timedelta(days=3_650), enabled=False
     ),
     queries=(points_of_series, series_by_bucket, numeric_points_of_series),
+    community=(
+        Compression(
+            table=data_points,
+            after=timedelta(days=1),
+            by=("time_series_id", "column_name"),
+            time_column="timestamp",
+        ),
+    ),
 )

@@ -9,6 +9,7 @@ from sqlalchemy import Column, DateTime, MetaData, Table, Text
 
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.telemetry_events import context as telemetry_events
+from tidemill.contexts.time_series import context as time_series
 from tidemill.domain.community import Compression, Rollup
 from tidemill.storage.database.community_sql import has_table, statements_of
 
@@ -40,6 +41,17 @@ def test_prices_are_compressed_by_symbol_a_week_after_their_span() -> None:
         "select add_compression_policy('public.market_data', compress_after => interval '604800 seconds')"
     )
     assert statements_of(feature) == [COMPRESSED, weekly]
+
+
+def test_points_are_compressed_by_series_and_column_a_day_after_their_span() -> None:
+    (feature,) = time_series.community
+    assert statements_of(feature) == [
+        (
+            "alter table public.time_series_data_points set (timescaledb.compress, timescaledb.compress_segmentby = "
+            "'time_series_id, column_name', timescaledb.compress_orderby = 'timestamp desc')"
+        ),
+        "select add_compression_policy('public.time_series_data_points', compress_after => interval '86400 seconds')",
+    ]
 
 
 def test_telemetry_is_summed_by_hour_and_refreshed_each_hour() -> None:
