@@ -27,12 +27,12 @@ _JSON_TYPES: Final = frozenset({"JSON", "JSONB"})
 
 
 class NotEmbedded(ValueError):
-    """The field holds JSON, and what was given is not an object."""
+    """The field holds JSON, and what was given is neither an object nor an array."""
 
 
 @lru_cache(maxsize=1_000)
 def json_fields(model: type[BaseModel], table: TableShape | None) -> frozenset[str]:
-    """Return the fields whose value is the text of a JSON object: by their column or by their type."""
+    """Return the fields whose value is the text of JSON: by their column or by their type."""
     columns = (
         set() if table is None else {column.name for column in table.columns if _is_json_type(column.type)}
     )
@@ -45,13 +45,15 @@ def json_fields(model: type[BaseModel], table: TableShape | None) -> frozenset[s
 
 
 def json_text(value: Any) -> str:
-    """Return the canonical text of an embedded object: keys sorted, no spaces, characters as they are.
+    """Return the canonical text of what is embedded: keys sorted, no spaces, characters as they are.
+
+    The field's own type tells whether it takes an object or an array.
 
     Raises:
-        NotEmbedded: it is not an object, or has a number that JSON does not have.
+        NotEmbedded: it is neither, or has a number that JSON does not have.
     """
-    if not isinstance(value, Mapping):
-        raise NotEmbedded("must be a JSON object, embedded and not as text")
+    if not isinstance(value, Mapping | list):
+        raise NotEmbedded("must be a JSON object or array, embedded and not as text")
     try:
         return json.dumps(value, ensure_ascii=False, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except ValueError as error:

@@ -77,15 +77,18 @@ def _wait(seconds: float) -> None:
 
 @dataclass
 class Model:
-    """Documents of one robot, as they must be: version and name by id. `seen`: the newest token.
+    """Documents of one robot, as they must be: version and name by id. A key that was deleted is not used again.
+
+    `seen`: the newest token.
 
     `wrong`: what was answered otherwise than the model says.
     """
 
     robot: Robot
     random: Random
-    ids: Sequence[str]
+    ids: list[str]
     documents: dict[str, tuple[int, str]] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
     seen: str = ""
     wrong: list[str] = field(default_factory=list)
 
@@ -105,8 +108,11 @@ class Model:
         name = new_key()
         body = {"client_config_id": key, "name": name, "config_data": {"a": 1}}
         response = self.robot.decided("POST", COLLECTION, body)
-        if self._expect(response, 409 if key in self.documents else 201, "create", key):
+        status = 409 if key in self.documents or key in self.deleted else 201
+        if self._expect(response, status, "create", key):
             self.documents[key] = 1, name
+        if key in self.deleted:
+            self.ids[self.ids.index(key)] = new_key()
 
     def _patch(self, key: str) -> None:
         self._change("PATCH", key, {"name": new_key()})
@@ -125,6 +131,7 @@ class Model:
         response = self.robot.decided("DELETE", f"{COLLECTION}/{key}", **match)
         if self._expect(response, status, "DELETE", key):
             del self.documents[key]
+            self.deleted.add(key)
 
     def _match(self, key: str) -> tuple[dict[str, str], int]:
         """Return If-Match, or nothing, and the status that it leads to."""

@@ -62,7 +62,8 @@ def test_what_is_kept_is_no_loss(given: dict[str, Any]) -> None:
 
 def test_json_has_one_text() -> None:
     assert json_text({"b": [1, {"d": 1, "c": "é"}], "a": None}) == '{"a":null,"b":[1,{"c":"é","d":1}]}'
-    with pytest.raises(NotEmbedded, match="must be a JSON object"):
-        json_text([])
+    assert json_text(["é", {"b": 1, "a": 2}]) == '["é",{"a":2,"b":1}]'
+    with pytest.raises(NotEmbedded, match="must be a JSON object or array, embedded"):
+        json_text("[]")
     with pytest.raises(NotEmbedded, match="does not have"):
         json_text({"a": float("nan")})

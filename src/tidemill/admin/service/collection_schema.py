@@ -274,12 +274,13 @@ def _body(model: type[CommandBase], table: TableShape, key: str | None) -> dict[
 
 
 def _embed(schema: dict[str, Any], model: type[BaseModel], table: TableShape) -> None:
-    """Describe the fields that are objects in a body, though commands have them as text."""
+    """Describe the fields that are embedded in a body, though commands have them as text: objects, unless they say."""
     for name in json_fields(model, table):
         field = schema["properties"][name]
-        null = [{"type": "null"}] if {"type": "null"} in field.get("anyOf", ()) else []
+        kinds = field.get("anyOf", [{key: value for key, value in field.items() if key in {"type", "items"}}])
         kept = {key: value for key, value in field.items() if key in {"title", "default", "description"}}
-        schema["properties"][name] = kept | {"anyOf": [{"type": "object"}, *null]}
+        embedded = [{"type": "object"} if kind.get("type") == "string" else kind for kind in kinds]
+        schema["properties"][name] = kept | {"anyOf": embedded}
 
 
 def _chunks(place: TablePlace, facts: TableFacts) -> list[ChunkInfo]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, Field, StringConstraints, WithJsonSchema
 from sqlalchemy.dialects.postgresql import JSONB
 
 from tidemill.api import CleanLabel, CleanText, CommandBase, EventBase, Label, Message, checks, fact_event
@@ -50,7 +50,11 @@ def _array_of_names(text: str) -> str:
 
 
 ValueColumns = Annotated[
-    str, StringConstraints(max_length=65_536), AfterValidator(_array_of_names), JSONB(none_as_null=True)
+    str,
+    StringConstraints(max_length=65_536),
+    AfterValidator(_array_of_names),
+    JSONB(none_as_null=True),
+    WithJsonSchema({"type": "array", "items": {"type": "string"}}),
 ]
 Axis = Annotated[str, StringConstraints(pattern=f"^({DATETIME}|{FLOAT64}|{INT64})$")]
 Value = Annotated[float, Field(allow_inf_nan=True)]

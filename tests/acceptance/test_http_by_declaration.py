@@ -1,4 +1,4 @@
-"""Articles and cache entries over HTTP, by what their contexts declare and nothing else."""
+"""Articles, cache entries and time series over HTTP, by what their contexts declare and nothing else."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tidemill.domain.identity import fact_id
 from tidemill.runtime.clock import SystemClock
 from tidemill_devkit.stack import Stack
 
-CONTEXTS = "news_articles,cache_entries"
+CONTEXTS = "news_articles,cache_entries,time_series"
 WAITING = {"Prefer": "wait=30"}
 SWEPT = """
 select l.command_id::text as id, l.service from tm.log l join tm.outbox o using (lane, position)
@@ -197,3 +197,84 @@ def short_entry(client: httpx2.Client, key: str) -> None:
 def removals(api: Api, key: str) -> list[Any]:
     """Return the commands that removed an entry, in order."""
     return api.deployment.installation.fetch(SWEPT, key)
+
+
+# --- time series -----------------------------------------------------------------------------------------------------
+
+POINTS = {
+    "column_names": ["open"],
+    "columns": [0, 0, 0],
+    "values": [1.5, None, -0.0],
+    "times": ["2026-01-05T09:00:00.000000Z", "2026-01-05T09:00:01.000000Z", "2026-01-05T09:00:02.000001Z"],
+}
+
+
+def posted(client: httpx2.Client, path: str, body: dict[str, Any]) -> httpx2.Response:
+    return client.post(f"/api/db/{path}", json=body, headers=WAITING | {"Idempotency-Key": new_key()})
+
+
+def points_of(client: httpx2.Client, series: str, seen: str) -> list[list[Any]]:
+    where = {"time_series_id": series, "timestamp.gte": "2026-01-01T00:00:00Z", "_sort": "timestamp"}
+    answer = client.get(
+        "/api/db/time-series-data-points", params=where, headers=WAITING | {"Tidemill-Seen": seen}
+    )
+    assert answer.status_code == 200, answer.text
+    rows = json.loads(answer.text, parse_int=float)["data"][
+        "rows"
+    ]  # as text, since Python drops the sign of -0
+    return [[row["timestamp"], row["value"]] for row in rows]
+
+
+def test_a_series_is_created_saved_appended_to_and_read_as_it_was_sent(
+    world: tuple[Api, httpx2.Client],
+) -> None:
+    _, client = world
+    created = {"time_series_id": "s", "time_column": "date", "value_columns": ["open"]}
+    assert posted(client, "time-series-metadata", created).status_code == 201
+    both = {"time_series_id": "s", **POINTS}
+    saved = posted(client, "commands", {"command": "SaveTimeSeriesPoints", "parameters": both})
+    sent = [[time, value] for time, value in zip(POINTS["times"], POINTS["values"], strict=True)]
+    read = points_of(client, "s", saved.headers["tidemill-seen"])
+    assert read == sent
+    assert [str(value) for _, value in read] == ["1.5", "None", "-0.0"]
+    late = {"time_series_id": "s", "column_names": ["open"], "columns": [0], "values": [2.0]}
+    appended = posted(client, "time-series-data-points", late | {"times": ["2026-01-05T08:00:00.000000Z"]})
+    assert points_of(client, "s", appended.headers["tidemill-seen"]) == [
+        ["2026-01-05T08:00:00.000000Z", 2.0],
+        *sent,
+    ]
+    assert client.get("/api/db/time-series-metadata/s").json()["value_columns"] == ["open"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "where", "detail"),
+    [
+        (
+            "time-series-metadata",
+            {"time_column": "date", "value_columns": '["open"]'},
+            "/value_columns",
+            "must be a JSON object or array, embedded and not as text",
+        ),
+        (
+            "time-series-data-points",
+            {"time_series_id": "s", **POINTS, "times": ["2026-01-05T09:00:00.123456789Z"] * 3},
+            "/times/0",
+            "is finer than a microsecond: round it",
+        ),
+    ],
+)
+def test_what_would_not_come_back_as_it_was_sent_is_refused(
+    world: tuple[Api, httpx2.Client], path: str, body: dict[str, Any], where: str, detail: str
+) -> None:
+    _, client = world
+    answer = posted(client, path, body)
+    assert answer.status_code == 400
+    faults = {fault["pointer"]: fault["detail"] for fault in answer.json()["errors"]}
+    assert faults[where] == detail
+
+
+def test_a_series_that_does_not_exist_takes_no_points(world: tuple[Api, httpx2.Client]) -> None:
+    _, client = world
+    answer = posted(client, "time-series-data-points", {"time_series_id": "none", **POINTS})
+    assert answer.json()["code"] == "NO_SERIES"
+    assert answer.json()["advice"].startswith("no series in force has this id")
