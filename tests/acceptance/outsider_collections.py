@@ -71,7 +71,7 @@ def _happen(
         row = {
             **dict.fromkeys(collection.fields),
             "status": collection.status,
-            "version": 0,
+            "version": rows[key]["version"] if key in rows else 0,  # it goes on after a deletion for good
             "created_at": at,
         }
         rows[key] = row | {

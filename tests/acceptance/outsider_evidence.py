@@ -10,7 +10,7 @@ import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property, lru_cache
 from io import BytesIO
 from pathlib import Path
@@ -110,7 +110,8 @@ class FactTable:
     own: frozenset[str]
 
 
-EMPTY: Mapping[str, Any] = {"jsonb": "{}", "timestamptz": datetime.min.replace(tzinfo=UTC), "text": ""}
+_NO_TIME = datetime.min  # noqa: DTZ901  as the driver reads `-infinity`
+EMPTY: Mapping[str, Any] = {"jsonb": "{}", "timestamptz": _NO_TIME, "text": ""}
 """What a field that may not be null holds once it is emptied, by its type."""
 
 

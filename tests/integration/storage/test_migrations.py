@@ -18,7 +18,7 @@ from tidemill.app.context_loader import load_contexts
 from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import ContractError, Unavailable, UsageError
 from tidemill.domain.table_shape import TableShape
-from tidemill.storage.migrations import migrate
+from tidemill.storage.migrations import applied
 from tidemill.storage.migrations.applied import NotMigrated, check
 from tidemill.storage.migrations.connection import MigrationLimits
 from tidemill.storage.migrations.migrate import downgrade, status, upgrade, upgrade_sql
@@ -152,7 +152,7 @@ async def test_a_service_is_told_what_is_missing(database: str, empty_database: 
 async def test_a_service_does_not_start_on_an_old_timescaledb(
     database: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(migrate, "OLDEST_TIMESCALEDB", (99, 0))
+    monkeypatch.setattr(applied, "OLDEST_TIMESCALEDB", (99, 0))
     with pytest.raises(UsageError, match="too old"):
         await check(database)
 

@@ -227,7 +227,8 @@ class Deployment:
 
     def assert_balanced_by_an_outsider(self) -> None:
         """Every hop balances, the read models are what their events say, for one who knows none of our code."""
-        assert outsider.balance(self.evidence()) == []
+        findings = outsider.balance(self.evidence())
+        assert not findings, "\n".join(map(str, findings))
 
     def evidence(self) -> outsider_evidence.Evidence:
         """Return all that an outsider can see."""
