@@ -201,7 +201,7 @@ def removals(api: Api, key: str) -> list[Any]:
 
 # --- time series -----------------------------------------------------------------------------------------------------
 
-POINTS = {
+POINTS: dict[str, Any] = {
     "column_names": ["open"],
     "columns": [0, 0, 0],
     "values": [1.5, None, -0.0],
