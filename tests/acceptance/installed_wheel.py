@@ -86,7 +86,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel that is built from the source distribution, as a packager does."""
     folder = tmp_path_factory.mktemp("built")
     with tarfile.open(build("sdist", ROOT, folder / "sdist")) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     return build("wheel", folder / f"tidemill-{__version__}", folder / "wheel")
 
 

@@ -34,7 +34,7 @@ def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The source distribution, unpacked."""
     folder = tmp_path_factory.mktemp("sdist")
     with tarfile.open(build("sdist", ROOT, folder / "built")) as archive:
-        archive.extractall(folder, filter="data")
+        archive.extractall(folder)
     (project,) = folder.glob("tidemill-*")
     return project
 
