@@ -259,7 +259,7 @@ class Context:
     for the archive, and when. `batch_bytes`: of records that one transaction takes; by default 8 MiB, 1 MiB where a
     command may append many rows. `http`: the command by which HTTP appends facts; those of states are at each state.
     `queries`: what readers may ask for by name. `community`: what TimescaleDB's Community edition does for its facts.
-    `queries`: what readers may ask for by name. `current`: appended tables of which they see only current revisions.
+    `current`: appended tables of which readers see only current revisions.
     """
 
     aggregate: str

@@ -242,8 +242,8 @@ class Submitter:
         try:
             await asyncio.wait({sending})
             wait.offset = sending.result()
-        except (Unavailable, asyncio.CancelledError):
-            if not sending.done():
+        except (Unavailable, asyncio.CancelledError) as error:
+            if isinstance(error, asyncio.CancelledError) and not sending.cancelled():
                 raise  # it is this task that ends
             detail = "Kafka did not acknowledge the command, which may have arrived"
             return RequestRefused(RequestCode.BUS_AWAY, detail, retry_after_s=_RETRY_AFTER_S)

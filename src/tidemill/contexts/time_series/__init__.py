@@ -2,9 +2,44 @@
 
 from datetime import datetime, timedelta
 
-from tidemill.api import Compression, Crud, Extra, Query, Retention, decide, entity, named
+from sqlalchemy import Table
+
+from tidemill.api import (
+    CommandBase,
+    Compression,
+    Crud,
+    DecideSpec,
+    Extra,
+    Query,
+    Retention,
+    decide,
+    entity,
+    named,
+)
 from tidemill.contexts.time_series import messages, rules
 from tidemill.contexts.time_series.points import CURRENT, EVENTS, SERIES, data_points, evolve, numeric_points
+
+
+def _about_points(model: type[CommandBase], rule: rules.Rule, table: Table) -> DecideSpec:
+    return decide(model, rule, clocked=True, into=table)
+
+
+def _about_series(model: type[CommandBase], rule: rules.Rule) -> DecideSpec:
+    return decide(model, rule, clocked=True)
+
+
+_append, _save, _fill = rules.append_points, rules.save_points, rules.fill_save
+_commands = (
+    _about_points(messages.AppendTimeSeriesPoints, _append(messages.TimeSeriesPointsAppended), data_points),
+    _about_points(messages.AppendNumericPoints, _append(messages.NumericPointsAppended), numeric_points),
+    _about_points(messages.SaveTimeSeriesPoints, _save(messages.TimeSeriesPointsSaved), data_points),
+    _about_points(messages.SaveNumericPoints, _save(messages.NumericPointsSaved), numeric_points),
+    _about_series(messages.OpenTimeSeriesSave, rules.open_save),
+    _about_points(messages.FillTimeSeriesSave, _fill(messages.TimeSeriesSaveFilled), data_points),
+    _about_points(messages.FillNumericSave, _fill(messages.NumericSaveFilled), numeric_points),
+    _about_series(messages.CompleteTimeSeriesSave, rules.complete_save),
+    _about_series(messages.AbandonTimeSeriesSave, rules.abandon_save),
+)
 
 time_series = entity(
     messages.TimeSeries,
@@ -15,47 +50,7 @@ time_series = entity(
     ),
     rules=(rules.fixed_axis,),
     more=Extra(
-        commands=(
-            decide(
-                messages.AppendTimeSeriesPoints,
-                rules.append_points(messages.TimeSeriesPointsAppended),
-                clocked=True,
-                into=data_points,
-            ),
-            decide(
-                messages.AppendNumericPoints,
-                rules.append_points(messages.NumericPointsAppended),
-                clocked=True,
-                into=numeric_points,
-            ),
-            decide(
-                messages.SaveTimeSeriesPoints,
-                rules.save_points(messages.TimeSeriesPointsSaved),
-                clocked=True,
-                into=data_points,
-            ),
-            decide(
-                messages.SaveNumericPoints,
-                rules.save_points(messages.NumericPointsSaved),
-                clocked=True,
-                into=numeric_points,
-            ),
-            decide(messages.OpenTimeSeriesSave, rules.open_save, clocked=True),
-            decide(
-                messages.FillTimeSeriesSave,
-                rules.fill_save(messages.TimeSeriesSaveFilled),
-                clocked=True,
-                into=data_points,
-            ),
-            decide(
-                messages.FillNumericSave,
-                rules.fill_save(messages.NumericSaveFilled),
-                clocked=True,
-                into=numeric_points,
-            ),
-            decide(messages.CompleteTimeSeriesSave, rules.complete_save, clocked=True),
-            decide(messages.AbandonTimeSeriesSave, rules.abandon_save, clocked=True),
-        ),
+        commands=_commands,
         events=EVENTS,
         evolve=evolve,
         codes=rules.CODES,
