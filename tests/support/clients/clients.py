@@ -253,7 +253,8 @@ def _until_end(consumer: Consumer, partitions: int) -> Iterable[Seen]:
         assert message is not None, "the broker does not answer"
         error = message.error()
         if error is not None:
-            assert error.code() == KafkaError._PARTITION_EOF, error
+            if error.code() != KafkaError._PARTITION_EOF:
+                raise KafkaException(error)
             ended.add(message.partition())
             continue
         partition, offset = message.partition(), message.offset()

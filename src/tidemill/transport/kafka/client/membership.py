@@ -60,12 +60,14 @@ class Membership:
         coordinator._send_req = heard
 
     async def _look(self) -> None:
-        if monotonic() - self._heard_s < self._max_silence_s or not await self._answers():
+        if not self._is_silent() or not await self._answers():
             return
-        before = self._heard_s
         await asyncio.sleep(self._look_s)  # the broker may be back only now, and the member about to be heard
-        if before == self._heard_s:
+        if self._is_silent():  # an answer may have come during the question too, behind an outage
             raise Unavailable("kafka", self._silence())
+
+    def _is_silent(self) -> bool:
+        return monotonic() - self._heard_s >= self._max_silence_s
 
     def _silence(self) -> str:
         silent_s = monotonic() - self._heard_s
