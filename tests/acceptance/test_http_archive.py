@@ -130,6 +130,7 @@ class Pages:
         assert written == ROWS or counted.get("incomplete"), counted
 
 
+@pytest.mark.timeout(3600)  # all schedules take half an hour
 async def test_each_row_is_given_once_or_lies_in_an_incomplete_span(site: Site, seed: int) -> None:
     """Schedules of real archive cycles, each on a year of its own."""
     random = Random(seed)

@@ -37,6 +37,7 @@ def world(
         yield api, tokens["store"]
 
 
+@pytest.mark.timeout(3600)  # in full it takes ten minutes
 def test_each_key_has_one_effect_and_one_answer_though_answers_are_lost(
     world: tuple[Api, str], seed: int
 ) -> None:
