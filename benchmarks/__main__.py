@@ -14,6 +14,8 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -21,15 +23,15 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import against, floor, hops, identity
+from benchmarks import against, chain, floor, hops, identity
 from benchmarks.arena import Arena, arena, create_topics, load
-from benchmarks.data import market_data
-from benchmarks.meter import Meter
+from benchmarks.data import Keyed, market_data, with_odd
+from benchmarks.servers import ServerMeter
 from tidemill_devkit import stack as devstack
 
 HOPS = ("intake", "relay", "projector")
+COSTS = ("own_us", "postgres_us", "broker_us", "wal_bytes")
 CHILD_TIMEOUT_S = 600
-Readings = dict[str, list[dict[str, float]]]
 
 console = Console()
 
@@ -45,95 +47,116 @@ async def _child(side: str, hop: str, where: Arena, count: int) -> dict[str, flo
     return reading
 
 
-def _serve(env: dict[str, str]) -> list[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "tidemill", "serve"]
-    return [
-        subprocess.Popen([*command, what], env=env, stderr=subprocess.DEVNULL)
-        for what in ("commands", "projections")
-    ]
-
-
-async def _chain(where: Arena, count: int) -> dict[str, float]:
-    """Measure `serve commands` and `serve projections` at once, from their start to the last event folded."""
-    connection, backend = await hops.backend_of(where)
-    env = os.environ | where.environment()
-    serving = _serve(env)
-    meter = Meter(backend, [process.pid for process in serving])
-    counted = """
-        select coalesce(min(folded), 0)::bigint
-        from (select sum(sequence) as folded from tm.checkpoint
-              where aggregate = 'market-data' group by projection) each
-    """
+async def _measured(side: str, hop: str, where: Arena, count: int) -> dict[str, float]:
+    """Measure a hop in a process of its own, and what it took of the servers."""
+    connection, _ = await hops.backend_of(where)
     try:
-        while await connection.fetchval(counted) < count:
-            if any(process.poll() is not None for process in serving):
-                raise SystemExit("a process of the chain ended")
-            await asyncio.sleep(0.05)
-        reading = meter.read(count).as_dict()
+        servers = await ServerMeter.begin(connection, where.kafka)
+        return await _child(side, hop, where, count) | await servers.read(count)
     finally:
-        for process in serving:
-            process.terminate()
-        for process in serving:
-            process.wait(15)
         await connection.close()
-    return reading
 
 
-async def _round(
-    server: str, kafka: str, count: int, seed: int, step: Callable[[str], None]
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Load:
+    """What a round works on: `plain` commands, the same with `odd` records among them, and a longer backlog of each."""
+
+    plain: list[Keyed]
+    odd: list[Keyed]
+    chain: list[Keyed]
+    odd_chain: list[Keyed]
+
+    @classmethod
+    def of(cls, count: int, chain: int, seed: int) -> Load:
+        """Make them."""
+        plain, long = market_data(count, seed), market_data(chain, seed)
+        return cls(plain, with_odd(plain, seed), long, with_odd(long, seed))
+
+
+async def _round(server: str, kafka: str, work: Load, step: Callable[[str], None]) -> dict[str, Any]:
     found: dict[str, Any] = {}
-    async with arena(server, kafka) as theirs, arena(server, kafka) as ours, arena(server, kafka) as chain:
+    async with AsyncExitStack() as stack:
+        theirs, ours, odd, limit = [await stack.enter_async_context(arena(server, kafka)) for _ in range(4)]
         await floor.prepare(theirs)
-        await hops.prepare(ours)
-        await hops.prepare(chain, all_contexts=True)
+        for where in (ours, odd, limit):
+            await hops.prepare(where)
         await create_topics(theirs, [theirs.topic("floor-commands"), theirs.topic("floor-events")])
-        commands = market_data(count, seed)
-        await load(theirs, theirs.topic("floor-commands"), commands)
-        for each in (ours, chain):
-            await load(each, f"{each.name}.market-data.commands.v1", commands)
+        await load(theirs, theirs.topic("floor-commands"), work.plain)
+        await load(ours, _commands(ours), work.plain)
+        await load(odd, _commands(odd), work.odd)
         for hop in HOPS:
-            for side, where in (("floor", theirs), ("tidemill", ours)):
+            for side, where, records in (
+                ("floor", theirs, work.plain),
+                ("tidemill", ours, work.plain),
+                ("odd", odd, work.odd),
+            ):
                 step(f"{side}: {hop}")
-                found[f"{side} {hop}"] = await _child(side, hop, where, count)
-        step("tidemill: the whole chain")
-        found["tidemill chain"] = await _chain(chain, count)
+                counted = len(work.plain) if hop == "projector" else len(records)
+                found[f"{side} {hop}"] = await _measured(side, hop, where, counted)
+        step("two COPYs")
+        found["limit intake"] = await _measured("limit", "intake", limit, len(work.plain))
+    for side, records in (("tidemill", work.chain), ("odd", work.odd_chain)):
+        async with arena(server, kafka) as where:
+            await hops.prepare(where, all_contexts=True)
+            await load(where, _commands(where), records)
+            step(f"{side}: the whole chain")
+            found[f"{side} chain"] = await chain.measured(where, len(records), len(work.chain))
     return found
 
 
+def _commands(where: Arena) -> str:
+    return f"{where.name}.market-data.commands.v1"
+
+
 def _median(rounds: list[dict[str, Any]], what: str, figure: str) -> float:
-    return float(statistics.median(each[what][figure] for each in rounds))
+    return float(statistics.median(readings[what][figure] for readings in rounds))
+
+
+SIDES = {"floor": "floor", "limit": "two COPYs", "tidemill": "tidemill", "odd": "9 % odd"}
 
 
 def _table(rounds: list[dict[str, Any]]) -> Table:
-    table = Table("hop", "floor /s", "tidemill /s", "ratio", "floor us", "tidemill us (own + PostgreSQL)")
-    for hop in HOPS:
-        low, high = (_median(rounds, f"{side} {hop}", "rate") for side in ("floor", "tidemill"))
-        cpu = [
-            f"{_median(rounds, f'{side} {hop}', 'own_us'):.1f} + {_median(rounds, f'{side} {hop}', 'postgres_us'):.1f}"
-            for side in ("floor", "tidemill")
-        ]
-        table.add_row(hop, f"{low:,.0f}", f"{high:,.0f}", f"{high / low:.2f}", *cpu)
-    chain = {
-        figure: _median(rounds, "tidemill chain", figure) for figure in ("rate", "own_us", "postgres_us")
-    }
-    table.add_row(
-        "chain", "", f"{chain['rate']:,.0f}", "", "", f"{chain['own_us']:.1f} + {chain['postgres_us']:.1f}"
-    )
+    """Return a row for each hop and side: rate, beside the floor, CPU of each, WAL."""
+    table = Table("hop", "side", "/s", "of the floor", "own us", "PostgreSQL us", "broker us", "WAL bytes")
+    for hop in (*HOPS, "chain"):
+        for side, title in SIDES.items():
+            if f"{side} {hop}" in rounds[0]:
+                table.add_row(hop, title, *_cells(rounds, hop, side))
+        table.add_section()
     return table
+
+
+def _cells(rounds: list[dict[str, Any]], hop: str, side: str) -> list[str]:
+    rate = _median(rounds, f"{side} {hop}", "rate")
+    beside = "" if hop == "chain" else f"{rate / _median(rounds, f'floor {hop}', 'rate'):.2f}"
+    costs = [_median(rounds, f"{side} {hop}", figure) for figure in COSTS]
+    return [f"{rate:,.0f}", beside, *(f"{cost:.1f}" for cost in costs)]
+
+
+def _start_of(rounds: list[dict[str, Any]]) -> str:
+    start_s, commands_us, projections_us = (
+        _median(rounds, "tidemill chain", figure) for figure in ("start_s", "commands_us", "projections_us")
+    )
+    return (
+        f"Of the chain's own us serve commands has {commands_us:.1f}, serve projections {projections_us:.1f}. "
+        f"The start of both takes {start_s:.1f} s of CPU, which is in no figure above."
+    )
 
 
 async def _main(options: argparse.Namespace) -> None:
     stack = devstack.up()
     with Progress(console=console) as progress:
-        task = progress.add_task("", total=options.rounds * (2 * len(HOPS) + 1))
+        task = progress.add_task("", total=options.rounds * (3 * len(HOPS) + 3))
 
         def step(what: str) -> None:
             progress.update(task, description=what, advance=1)
 
         servers = (stack.database_url, stack.kafka_bootstrap)
-        rounds = [await _round(*servers, options.commands, number, step) for number in range(options.rounds)]
-    console.print(_table(rounds))
+        rounds = []
+        for number in range(options.rounds):
+            work = Load.of(options.commands, options.chain_commands, number)
+            rounds.append(await _round(*servers, work, step))
+    console.print(_table(rounds), _start_of(rounds))
     growth = None
     if options.ids:
         growth = await identity.growth(stack.database_url, stack.kafka_bootstrap, options.ids, console)
@@ -142,6 +165,7 @@ async def _main(options: argparse.Namespace) -> None:
             "date": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}",
             "commands": options.commands,
+            "chain_commands": options.chain_commands,
             "rounds": rounds,
             "identity": growth,
         }
@@ -180,6 +204,12 @@ def main() -> None:
     )
     parser.add_argument(
         "--commands", type=int, default=200_000, help="backlog of a round or turn (default %(default)s)"
+    )
+    parser.add_argument(
+        "--chain-commands",
+        type=int,
+        default=600_000,
+        help="backlog of the chain, of which the first tenth is not measured (default %(default)s)",
     )
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds (default %(default)s)")
     parser.add_argument(

@@ -1,6 +1,7 @@
 """One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading.
 
-SIDE: `floor`, `tidemill`, or `entity`, whose HOP is the name of a context: its intake.
+SIDE: `floor`; `tidemill`; `odd`, which is the same over another backlog; `limit`, whose HOP is `intake`; or `entity`,
+whose HOP is the name of a context: its intake.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from importlib import import_module
 
 import uvloop
 
-from benchmarks import floor, hops
+from benchmarks import floor, hops, limit
 from benchmarks.arena import Arena
 from benchmarks.meter import Meter, Reading
 
@@ -33,6 +34,8 @@ def main() -> None:
     where = Arena(name, database, kafka)
     if side == "floor":
         run = _floor(hop, where, int(count))
+    elif side == "limit":
+        run = limit.work(where, int(count))
     elif side == "entity":
         run = hops.work(where, int(count), import_module(f"tidemill.contexts.{hop}").context)
     else:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from io import BytesIO
@@ -80,6 +80,52 @@ def _base(source: random.Random, number: int) -> dict[str, Any]:
         "service_name": "feed",
         "timestamp": START + timedelta(microseconds=number),
     }
+
+
+ODD_SHARE = 0.09
+_ID_END = len(_MARKER) + 8 + 1 + 36
+"""Behind a value's frame, the length of its id, and the id, which is a UUID."""
+
+
+def with_odd(commands: Sequence[Keyed], seed: int) -> list[Keyed]:
+    """Return the commands with odd records among them, 9 % of all: none of these makes an event.
+
+    Repeats, another command under an id that is taken, bytes that are no command, cut ones, records in a partition that
+    is not their key's, and commands that are invalid, as many of each.
+    """
+    source = random.Random(seed)
+    invalid = iter(_invalid(len(commands), seed + 1))
+    mixed: list[Keyed] = []
+    for command in commands:
+        mixed.append(command)
+        if source.random() < ODD_SHARE / (1 - ODD_SHARE):
+            mixed.append(_odd(command, source, next(invalid)))
+    return mixed
+
+
+def _odd(command: Keyed, source: random.Random, invalid: Keyed) -> Keyed:
+    partition, key, value = command
+    other = invalid[2][_ID_END:]
+    kinds: tuple[Keyed, ...] = (
+        command,
+        (invalid[0], invalid[1], value[:_ID_END] + other),
+        (partition, key, source.randbytes(80)),
+        (partition, key, value[:-3]),
+        ((partition + 1) % PARTITIONS, key, _renamed(value, source)),
+        invalid,
+    )
+    return source.choice(kinds)
+
+
+def _renamed(value: bytes, source: random.Random) -> bytes:
+    """Return the command under an id of its own."""
+    name = str(UUID(int=source.getrandbits(128), version=4)).encode()
+    return value[: _ID_END - 36] + name + value[_ID_END:]
+
+
+def _invalid(count: int, seed: int) -> list[Keyed]:
+    commands = ({**command, "price": -1.0} for command in _commands(count, seed))
+    return encoded(_MARKET_DATA, "symbol", commands)
 
 
 def client_configs(count: int, seed: int) -> tuple[list[Keyed], list[Keyed]]:

@@ -52,6 +52,7 @@ _OWNER = "benchmark"
 _MASTER_KEY = "bench:" + b64encode(bytes(32)).decode()
 _EVENT_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.02
+_CONSUMED = "select coalesce(sum(applied + rejected + duplicate + parked), 0)::bigint - $1 from tm.batch"
 
 
 def deployment(where: Arena, of: Context = market_data.context) -> Deployment:
@@ -150,10 +151,9 @@ async def work(where: Arena, count: int, of: Context = market_data.context) -> R
             options=IntakeOptions(owner=_OWNER),
         )
         await intake.start()
-        applied = "select coalesce(sum(applied), 0)::bigint - $1 from tm.batch"
-        before = await bench.pool.fetchval(applied, 0)
+        before = await bench.pool.fetchval(_CONSUMED, 0)
         running = asyncio.create_task(intake.run())
-        reading = await bench.measured(count, lambda: bench.pool.fetchval(applied, before), running)
+        reading = await bench.measured(count, lambda: bench.pool.fetchval(_CONSUMED, before), running)
         await intake.stop()
         await running
         return reading
@@ -171,7 +171,7 @@ async def relay(where: Arena, count: int) -> Reading:
         taking = asyncio.create_task(relays.take(claims))
 
         async def acknowledged() -> int:
-            return sum(published.sequence for _, published in relays.states().values())
+            return sum(published.position for _, published in relays.states().values())
 
         reading = await bench.measured(count, acknowledged, running)
         await taking

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 
 from benchmarks.against import Comparison, Turn, tables
-from benchmarks.data import PARTITIONS, market_data
+from benchmarks.data import PARTITIONS, market_data, with_odd
 from benchmarks.outside import HOPS, Cost
 from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.commands.ports import Decoded
@@ -21,6 +23,22 @@ async def test_commands_are_made_without_our_code_and_read_by_it() -> None:
     assert all(isinstance(each, Decoded) for each in codec.decode([value for _, _, value in made]))
     assert all(partition == partition_of(key, PARTITIONS) for partition, key, _ in made)
     assert len({value for _, _, value in made}) == 50
+
+
+async def test_odd_records_are_told_from_commands_and_are_a_tenth_of_all() -> None:
+    plain = market_data(3_000, seed=1)
+    mixed = with_odd(plain, seed=1)
+    assert [record for record in mixed if record in set(plain)][:9] == plain[:9]
+    codec = await StreamCodec.open(MARKET_DATA, messages_of("market_data"), clock=SystemClock())
+    decoded = codec.decode([value for _, _, value in mixed])
+    readable = [value for value in decoded if isinstance(value, Decoded)]
+    names = Counter(str(value.fields["command_id"]) for value in readable)
+    misplaced = sum(partition != partition_of(key, PARTITIONS) for partition, key, _ in mixed)
+    invalid = sum(value.fields["price"] < 0 for value in readable)
+    odd = len(mixed) - len(plain)
+    assert 0.07 < odd / len(mixed) < 0.11
+    kinds = [len(mixed) - len(readable), sum(count > 1 for count in names.values()), misplaced, invalid]
+    assert all(odd / 12 < count < odd / 2 for count in kinds), kinds
 
 
 def turn(old: float, new: float, again: float) -> Turn:
