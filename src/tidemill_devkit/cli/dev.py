@@ -1,15 +1,17 @@
 """`tidemill dev up|down|status`: real servers for development."""
 
+from __future__ import annotations
+
 import json
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from tidemill_devkit import stack as devstack
-from tidemill_devkit.stack.progress import shown
+if TYPE_CHECKING:
+    from tidemill_devkit import stack as devstack
 
 app = typer.Typer(
     help="Real servers for development. They and their data are in ~/.cache/tidemill, or in TIDEMILL_CACHE.",
@@ -40,6 +42,9 @@ def _fail(error: devstack.DevstackError) -> typer.Exit:
 @app.command()
 def up(name: Name = None, as_json: AsJson = False) -> None:
     """Start TimescaleDB, Kafka and a schema registry, unless they run."""
+    from tidemill_devkit import stack as devstack
+    from tidemill_devkit.stack.progress import shown
+
     try:
         with shown() as progress:
             stack = devstack.up(name, progress=progress)
@@ -63,6 +68,9 @@ def down(
     as_json: AsJson = False,
 ) -> None:
     """Stop the servers that `up` started; their data are kept."""
+    from tidemill_devkit import stack as devstack
+    from tidemill_devkit.stack.progress import shown
+
     try:
         with shown() as progress:
             taken_down = devstack.down(name, purge=purge, progress=progress)
@@ -93,6 +101,8 @@ def _data(taken_down: devstack.TakenDown, purge: bool) -> str:
 @app.command()
 def status(name: Name = None, as_json: AsJson = False) -> None:
     """Show where each server is and how to reach it; exits 1 unless all are up."""
+    from tidemill_devkit import stack as devstack
+
     try:
         found = devstack.status(name)
     except devstack.DevstackError as error:
