@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test test-all durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench bench-archive lock clean
+.PHONY: help demo test test-all durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench equality bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -105,6 +105,10 @@ interop: $(INSTALLED)  ## other programs' clients against the product; says whic
 
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks
+
+AGAINST ?= HEAD
+equality: $(INSTALLED)  ## whether an older version (AGAINST=REVISION) makes the same records, rows and read models, though killed
+	$(BIN)/python -m benchmarks.alike --against $(AGAINST)
 
 bench-archive: $(INSTALLED)  ## what the archive takes, and what others notice of it, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks.archive --rows 1000000 --rounds 3

@@ -93,22 +93,25 @@ def with_odd(commands: Sequence[Keyed], seed: int) -> list[Keyed]:
     Repeats, another command under an id that is taken, bytes that are no command, cut ones, records in a partition that
     is not their key's, and commands that are invalid, as many of each.
     """
-    source = random.Random(seed)
+    source = random.Random(f"odd {seed}")
     invalid = iter(_invalid(len(commands), seed + 1))
     mixed: list[Keyed] = []
+    before: dict[
+        int, Keyed
+    ] = {}  # the same lane's: with lanes side by side, another's might be decided first
     for command in commands:
         mixed.append(command)
         if source.random() < ODD_SHARE / (1 - ODD_SHARE):
-            mixed.append(_odd(command, source, next(invalid)))
+            mixed.append(_odd(command, before.get(command[0], command), source, next(invalid)))
+        before[command[0]] = command
     return mixed
 
 
-def _odd(command: Keyed, source: random.Random, invalid: Keyed) -> Keyed:
+def _odd(command: Keyed, before: Keyed, source: random.Random, invalid: Keyed) -> Keyed:
     partition, key, value = command
-    other = invalid[2][_ID_END:]
     kinds: tuple[Keyed, ...] = (
         command,
-        (invalid[0], invalid[1], value[:_ID_END] + other),
+        (partition, before[1], value[:_ID_END] + before[2][_ID_END:]),
         (partition, key, source.randbytes(80)),
         (partition, key, value[:-3]),
         ((partition + 1) % PARTITIONS, key, _renamed(value, source)),

@@ -173,7 +173,7 @@ _TABLES = """
 select c.relname as name, array_agg(a.attname order by a.attnum)::text[] as columns
 from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
 where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
-  and a.attnum > 0 and not a.attisdropped and c.relname !~ '^(alembic|geography|geometry|pg_stat)'
+  and a.attnum > 0 and not a.attisdropped and c.relname !~ '^tidemill_migration$'
 group by c.relname order by c.relname
 """
 

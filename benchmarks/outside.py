@@ -15,7 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -63,12 +63,13 @@ async def turn(
     """Let a version apply, publish and fold `commands` in a database and topics of their own; return what it cost."""
     async with arena(server, kafka) as where:
         step("prepare")
-        _Program(version, where).call("migrate")
-        _Program(version, where).call("topics", "create")
+        Program(version, where).call("migrate")
+        Program(version, where).call("topics", "create")
         step("start")
         starts = {hop: await _measured(version, where, hop, _ready) for hop in HOPS}
         await load(where, f"{where.name}.market-data.commands.v1", commands)
-        done = {"commands": _published(where, len(commands)), "projections": _folded(len(commands))}
+        count = len(commands)
+        done = {"commands": published(where, count, count), "projections": folded(count)}
         costs = {}
         for hop in HOPS:
             step(hop)
@@ -86,17 +87,18 @@ def _cost(whole: Reading, start: Reading, count: int) -> Cost:
     )
 
 
-class _Program:
+class Program:
     """A version's program, in its own environment and in its own folder."""
 
-    def __init__(self, version: Version, where: Arena) -> None:
+    def __init__(self, version: Version, where: Arena, settings: Mapping[str, str] | None = None) -> None:
+        """`settings`: variables besides those that point it to its servers."""
         self._version = version
         clean = {
             name: value
             for name, value in os.environ.items()
             if not name.startswith("TIDEMILL_") and name not in ("PYTHONPATH", "VIRTUAL_ENV")
         }
-        self._environment = clean | where.environment()
+        self._environment = clean | where.environment() | dict(settings or {})
 
     def call(self, *arguments: str) -> None:
         """Run a verb. Raises `SystemExit` with what it says if it fails."""
@@ -115,7 +117,7 @@ class _Program:
             )
 
     @contextmanager
-    def serving(self, process: str) -> Iterator[_Serving]:
+    def serving(self, process: str) -> Iterator[Serving]:
         """Run `serve PROCESS` while the block runs."""
         port = free_port()
         with tempfile.TemporaryFile("w+") as log:
@@ -127,7 +129,7 @@ class _Program:
                 stderr=log,
             )
             try:
-                yield _Serving(process, child, log, f"http://127.0.0.1:{port}")
+                yield Serving(process, child, log, f"http://127.0.0.1:{port}")
             finally:
                 child.terminate()
                 try:
@@ -141,7 +143,7 @@ class _Program:
 
 
 @dataclass(frozen=True)
-class _Serving:
+class Serving:
     """A process that serves, and what it has said."""
 
     name: str
@@ -166,7 +168,7 @@ class _Serving:
             return None
 
 
-Done = Callable[[_Serving, Any], Awaitable[bool]]
+Done = Callable[[Serving, Any], Awaitable[bool]]
 """Tells whether a process has done what was to be measured; gets a connection to the database."""
 
 
@@ -175,7 +177,7 @@ async def _measured(version: Version, where: Arena, hop: str, done: Done) -> Rea
     connection = await asyncpg.connect(where.database_url)
     try:
         backend = await connection.fetchval("select pg_backend_pid()")
-        with _Program(version, where).serving(hop) as serving:
+        with Program(version, where).serving(hop) as serving:
             meter = Meter(backend, [serving.process.pid])
             async with asyncio.timeout(_HANGING_S):
                 while not await done(serving, connection):
@@ -186,7 +188,7 @@ async def _measured(version: Version, where: Arena, hop: str, done: Done) -> Rea
         await connection.close()
 
 
-async def _ready(serving: _Serving, _: Any) -> bool:
+async def _ready(serving: Serving, _: Any) -> bool:
     """Tell whether a process is well, and has the lanes that it is to have."""
     if serving.ask("health") is None:
         return False
@@ -194,9 +196,12 @@ async def _ready(serving: _Serving, _: Any) -> bool:
     return found is None or float(found[1]) == PARTITIONS
 
 
-def _published(where: Arena, count: int) -> Done:
-    """Return what tells whether every command has its outcome and its event, for readers of committed records."""
-    topics = [f"{where.name}.market-data.{role}.v1" for role in ("outcomes", "events")]
+def published(where: Arena, outcomes: int, events: int) -> Done:
+    """Return what tells whether so many outcomes and events can be read, by readers of committed records."""
+    wanted = {
+        f"{where.name}.market-data.{role}.v1": count
+        for role, count in (("outcomes", outcomes), ("events", events))
+    }
     seen: Counter[str] = Counter()
     consumer = Consumer(
         {
@@ -208,15 +213,15 @@ def _published(where: Arena, count: int) -> Done:
             "auto.offset.reset": "error",
         }
     )
-    consumer.assign([TopicPartition(topic, number, 0) for topic in topics for number in range(PARTITIONS)])
+    consumer.assign([TopicPartition(topic, number, 0) for topic in wanted for number in range(PARTITIONS)])
 
     def read() -> bool:
         for message in consumer.consume(10_000, 0.1):
             if message.error() is None:
                 seen[str(message.topic())] += 1
-        return all(seen[topic] >= count for topic in topics)
+        return all(seen[topic] >= count for topic, count in wanted.items())
 
-    async def done(_: _Serving, __: Any) -> bool:
+    async def done(_: Serving, __: Any) -> bool:
         ended = await asyncio.to_thread(read)
         if ended:
             consumer.close()
@@ -225,10 +230,10 @@ def _published(where: Arena, count: int) -> Done:
     return done
 
 
-def _folded(count: int) -> Done:
+def folded(count: int) -> Done:
     """Return what tells whether both read models of market data were told every event."""
 
-    async def done(_: _Serving, connection: Any) -> bool:
+    async def done(_: Serving, connection: Any) -> bool:
         return bool(await connection.fetchval(_FOLDED) >= count)
 
     return done
