@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from tidemill.commands.ports import ClosedRange, Locked
+from tidemill.commands.ports import ClosedRange, Locked, OwnerOfFacts
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
@@ -25,6 +26,7 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
@@ -73,6 +75,21 @@ class Tables:
             {name: list(rows) for name, rows in self.late.items()},
             {name: dict(rows) for name, rows in self.joined.items()},
         )
+
+    def superseded(self, facts: CurrentFacts, owner: State) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the facts of each owner whose revision can never be current again."""
+        assert facts.removal is not None
+        removable: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
+        names = [column.name for column in facts.table.columns]
+        key_at, number_at = names.index(facts.owner), names.index(facts.revision)
+        for row in self.appended.get(facts.table.name, []):
+            of = self.states[owner.table.name][row[key_at]]
+            kept = {getattr(of, facts.revision)}
+            if getattr(of, facts.removal.filled) is not None:
+                kept.add(getattr(of, facts.removal.newest))
+            if row[number_at] not in kept:
+                removable[row[key_at]].append(row)
+        return removable
 
 
 class MemoryCommandStore:
@@ -194,6 +211,15 @@ class MemoryCommandStore:
         ]
         return sorted(pair for pair in over if pair > after)[:limit]
 
+    async def owners_of_superseded(
+        self, facts: CurrentFacts, owner: State, after: str, limit: int
+    ) -> list[OwnerOfFacts]:
+        self.check()
+        rows = self.tables.states.get(owner.table.name, {})
+        keys = sorted(key for key in rows if key > after)[:limit]
+        superseded = self.tables.superseded(facts, owner)
+        return [OwnerOfFacts(key, bool(superseded.get(key))) for key in keys]
+
     def unit_of_work(self) -> AbstractAsyncContextManager[MemoryWork]:
         return self._transaction()
 
@@ -286,6 +312,16 @@ class MemoryWork:
     async def load(self, state: State, keys: Sequence[str]) -> dict[str, Any]:
         held = self.tables.states.get(state.table.name, {})
         return {key: held[key] for key in keys if key in held}
+
+    async def remove_superseded(
+        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
+    ) -> dict[str, int]:
+        held = self.tables.appended.get(facts.table.name, [])
+        superseded = self.tables.superseded(facts, owner)
+        gone = [(key, row) for key in keys for row in superseded.get(key, [])][:limit]
+        for _, row in gone:
+            held.remove(row)
+        return dict(Counter(key for key, _ in gone))
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]

@@ -17,7 +17,8 @@ A context is one value of `Context`. It names its commands, its events and its r
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
-- `CurrentFacts` shows of facts that a row owns in revisions only those of the revision that the row names.
+- `CurrentFacts` shows of facts that a row owns in revisions only those of the revision that the row names;
+  `SupersededRemoval` says how the others leave.
 - A `Query` is SQL that readers may ask for by name, read only, with typed parameters and results.
 - `fact_table` and `row_table` make the tables from the classes whose values they hold.
 - `Retention` says which appended rows leave for the archive, and when.
@@ -68,7 +69,7 @@ from tidemill.domain.messages import CommandBase, EventBase, Label, Message, Rea
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.query import Query
-from tidemill.domain.read_view import CurrentFacts
+from tidemill.domain.read_view import CurrentFacts, SupersededRemoval
 from tidemill.domain.secrets import Secret, SecretReader
 from tidemill.domain.state import SignInColumns
 from tidemill.domain.table_shape import TableShape
@@ -120,6 +121,7 @@ __all__ = [
     "SignInOutcome",
     "SignInRows",
     "State",
+    "SupersededRemoval",
     "TableShape",
     "TidemillError",
     "Unique",

@@ -43,7 +43,7 @@ def audit(
 
     Records consumed = applied + rejected + duplicate + parked.
     Events written = published = projected.
-    Rows applied = hot + archived + diverted, by table.
+    Rows applied = hot + archived + diverted + removed, by table.
     All counts are of one moment; later records do not count.
     Exits 1, and names step and lane, if one does not balance.
     With --journal: walk its chains, find what was changed or removed (then it exits 1), and list what was begun without
@@ -91,11 +91,12 @@ def _show(result: Audit, every_lane: bool) -> None:
             table.hot,
             table.archived,
             table.diverted,
+            table.removed,
             table.restored,
         )
         for table in result.tables
     ]
-    places = ("table", "applied", "hot", "archived", "diverted", "restored")
+    places = ("table", "applied", "hot", "archived", "diverted", "removed", "restored")
     print_table(places, tables, title="Every row")
     for text in result.notes:
         note("[dim]{what}[/dim]", what=text)

@@ -8,7 +8,7 @@ replaced meanwhile stays.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -22,16 +22,14 @@ from tidemill.commands.internal_commands import (
 )
 from tidemill.commands.ports import CommandStore, LaneFollower
 from tidemill.commands.validation import IncomingCommand
-from tidemill.domain.context import CommandSpec, DecideSpec, decide
+from tidemill.domain.context import DecideSpec, decide
 from tidemill.domain.errors import Fenced, LaneHalted, NotCompared
 from tidemill.domain.lane import NO_OFFSET, Claim
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.state import Expiry, State
 from tidemill.domain.stream import Stream
 from tidemill.domain.uuid7 import new_uuid7
-from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.periodic import Periodic
-from tidemill.runtime.service import Service
 from tidemill.runtime.telemetry.metrics import ROWS_EXPIRED
 
 SERVICE: Final = "tidemill.expiry"
@@ -72,6 +70,18 @@ class FlowingLanes:
         self._forget(lanes)
         await self.relays.drop(lanes)
 
+    def owning(self, keys: Iterable[str], partitions: int) -> Iterator[tuple[Claim, list[str]]]:
+        """Yield the keys of each lane that is this process's; the others have owners of their own.
+
+        `partitions`: how many lanes the stream has.
+        """
+        by_partition: dict[int, list[str]] = defaultdict(list)
+        for key in keys:
+            by_partition[partition_of(key.encode(), partitions)].append(key)
+        for partition, of_lane in sorted(by_partition.items()):
+            if (claim := self.claims.get(partition)) is not None:
+                yield claim, of_lane
+
     def wake(self, lanes: Sequence[int]) -> None:
         """Say that something was committed."""
         self.relays.wake(lanes)
@@ -101,7 +111,6 @@ class ExpirySweeper(Periodic):
         self._handler = handler
         self._writer = writer
         self._lanes = lanes
-        self._namespace = next(iter(stream.commands)).rpartition(".")[0]
 
     async def look(self) -> None:
         """Remove what is over. Raises `TransientError`; what was committed before stays so."""
@@ -113,17 +122,8 @@ class ExpirySweeper(Periodic):
         after = _FIRST
         while listed := await self._store.expired(state, after, PAGE_ROWS):
             after = listed[-1]
-            for claim, keys in self._by_lane([key for _, key in listed]):
+            for claim, keys in self._lanes.owning([key for _, key in listed], self._stream.partitions):
                 await self._remove(claim, expiry, keys)
-
-    def _by_lane(self, keys: Sequence[str]) -> Iterator[tuple[Claim, list[str]]]:
-        """Yield the keys of each lane that is this process's; the others have owners of their own."""
-        by_partition: dict[int, list[str]] = defaultdict(list)
-        for key in keys:
-            by_partition[partition_of(key.encode(), self._stream.partitions)].append(key)
-        for partition, of_lane in sorted(by_partition.items()):
-            if (claim := self._lanes.claims.get(partition)) is not None:
-                yield claim, of_lane
 
     async def _remove(self, claim: Claim, expiry: Expiry, keys: Sequence[str]) -> None:
         try:
@@ -144,7 +144,7 @@ class ExpirySweeper(Periodic):
         results = await self._handler.apply(numbering.work, arrivals, numbering.locked)
         for key, arrival, result in zip(keys, arrivals, results, strict=True):
             if isinstance(result, list):
-                name, command_id = f"{self._namespace}.{expiry.command.__name__}", arrival.command_id
+                name, command_id = f"{self._stream.namespace}.{expiry.command.__name__}", arrival.command_id
                 assert command_id is not None, "made with one"
                 numbering.orders.append(InternalCommand(name, command_id, SERVICE, key.encode(), result))
 
@@ -160,23 +160,3 @@ class ExpirySweeper(Periodic):
             spec=spec,
             command_id=command_id,
         )
-
-
-def with_expiry(
-    stream: Stream,
-    store: CommandStore,
-    handlers: Mapping[type[CommandSpec], Handler],
-    follower: LaneFollower,
-    every_s: float,
-) -> tuple[LaneFollower, dict[str, Service]]:
-    """Return what follows the lanes of a stream and, if its rows expire, the service that removes them.
-
-    `handlers`: of the stream. `follower`: what follows its lanes otherwise.
-    """
-    if not any(state.expiry is not None for state in stream.states):
-        return follower, {}
-    lanes, writer = FlowingLanes(follower), InternalCommandWriter(store, SystemClock())
-    sweeper = ExpirySweeper(
-        stream, store=store, handler=handlers[DecideSpec], writer=writer, lanes=lanes, every_s=every_s
-    )
-    return lanes, {"expiry": sweeper}

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tidemill.commands.decide_fold import EncodedEvent
+from tidemill.commands.decide_fold import AppliedRows, EncodedEvent, HandlerResult
 from tidemill.commands.numbering import BatchRows, LaneNumbering
 from tidemill.commands.ports import CommandStore, Decoded, Locked, UnitOfWork
 from tidemill.commands.validation import IncomingCommand
@@ -23,13 +23,23 @@ from tidemill.runtime.clock import Clock
 
 @dataclass(frozen=True, slots=True)
 class InternalCommand:
-    """One decision. `name`: its type in the log. `command_id`: a canonical UUID text, unique among them."""
+    """One decision. `name`: its type in the log. `command_id`: a canonical UUID text, unique among them.
+
+    `rows`: how many it changed, where that is counted.
+    """
 
     name: str
     command_id: str
     service: str
     key: bytes | None
     events: Sequence[EncodedEvent]
+    rows: int | None = None
+
+    @property
+    def result(self) -> HandlerResult:
+        """Return what a handler would have answered."""
+        events = list(self.events)
+        return events if self.rows is None else AppliedRows(events, self.rows)
 
 
 @dataclass
@@ -92,7 +102,7 @@ class InternalCommandWriter:
                 seconds, at = self._clock.monotonic_s() - started_s, locked.at(claim.lane.id)
                 lane = LaneNumbering(batch_rows, claim, progress, locked.gen, at, seconds)
                 for order in numbering.orders:
-                    lane.enter(_arrival(claim, order), list(order.events))
+                    lane.enter(_arrival(claim, order), order.result)
                 lane.close(
                     None, reason=f"ordered: {', '.join(sorted({each.name for each in numbering.orders}))}"
                 )

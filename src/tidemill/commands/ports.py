@@ -14,6 +14,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.table_shape import TableShape
 
@@ -205,6 +206,13 @@ class SharedTransaction(Protocol):
         """Return what the client's adapter makes of it: what is written through that happens if the batch commits."""
 
 
+class OwnerOfFacts(NamedTuple):
+    """A row that owns facts in revisions; `has_superseded`: some of them can never be current again."""
+
+    key: str
+    has_superseded: bool
+
+
 class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
     """One transaction over a set of lanes. Everything raised inside rolls all of it back.
 
@@ -260,6 +268,15 @@ class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
         """Write rows set-wise: key -> the row that was loaded, for those that existed; key -> the row after the batch.
 
         Raises `TransientError` if a row changed meanwhile or a unique value was taken by another lane: redo the batch.
+        """
+        ...
+
+    async def remove_superseded(
+        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
+    ) -> dict[str, int]:
+        """Delete facts of these owners whose revision can never be current again, at most `limit`; count them by owner.
+
+        The lanes of the keys are locked.
         """
         ...
 
@@ -338,6 +355,12 @@ class CommandStore(Protocol):
         self, state: State, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         """Return (time, key) of rows that are not deleted and whose time is over, in that order; the next `limit`."""
+        ...
+
+    async def owners_of_superseded(
+        self, facts: CurrentFacts, owner: State, after: str, limit: int
+    ) -> list[OwnerOfFacts]:
+        """Return the next `limit` rows of a state by their keys, and whether each has facts that may be removed."""
         ...
 
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:

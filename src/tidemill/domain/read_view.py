@@ -29,12 +29,26 @@ class ReadView:
 
 
 @dataclass(frozen=True)
+class SupersededRemoval:
+    """How facts leave their table for good once their revision can never be current again.
+
+    `command`: what the log calls the removal of those of one owner. `newest`: the owner's column with the newest
+    revision that was given a number. `filled`: its column that is null unless that revision may still become current.
+    """
+
+    command: str
+    newest: str
+    filled: str
+
+
+@dataclass(frozen=True)
 class CurrentFacts:
     """What readers see of facts that a row owns in revisions: those of the revision that the row names.
 
     The owner's new revision replaces all of its facts at once, and none of them is deleted for it. `table`: to which
     the facts are appended. `view`: name and columns of the view in the database. `owner`: the column of the facts with
-    the key of a row of the state `of`. `revision`: the column, of both, with the number of the revision.
+    the key of a row of the state `of`. `revision`: the column, of both, with the number of the revision; numbers only
+    grow. `removal`: how those of earlier revisions leave; None: not by themselves.
     """
 
     table: TableShape
@@ -42,6 +56,13 @@ class CurrentFacts:
     of: str
     owner: str
     revision: str
+    removal: SupersededRemoval | None = None
+
+    @property
+    def named_of_owner(self) -> frozenset[str]:
+        """Return the columns of the owner that are compared with those of its facts."""
+        own = {self.revision}
+        return frozenset(own if self.removal is None else own | {self.removal.newest, self.removal.filled})
 
 
 class OwnerState(Protocol):
@@ -55,11 +76,16 @@ class OwnerState(Protocol):
 
 
 def check_current(
-    aggregate: str, facts: CurrentFacts, appended: Collection[TableShape], states: Sequence[OwnerState]
+    aggregate: str,
+    facts: CurrentFacts,
+    appended: Collection[TableShape],
+    states: Sequence[OwnerState],
+    archived: TableShape | None = None,
 ) -> None:
     """Raise `ContractError` for facts whose owner, or whose revision, is not there to be compared.
 
-    `appended`: the tables to which the context appends. `states`: its states.
+    `appended`: the tables to which the context appends. `states`: its states. `archived`: the table that its retention
+    is of, whose rows leave by the archive alone.
     """
     owner = next((state.table for state in states if state.name == facts.of), None)
     if facts.table not in appended or owner is None:
@@ -68,9 +94,15 @@ def check_current(
             "or has no such state"
         )
     named = {facts.owner, facts.revision, *(column.name for column in facts.view.columns)}
-    if facts.revision not in owner.columns or not all(name in facts.table.columns for name in named):
+    if any(name not in owner.columns for name in facts.named_of_owner) or not all(
+        name in facts.table.columns for name in named
+    ):
         raise ContractError(
             f"context {aggregate}: {facts.view.name}: {facts.table.name} or {facts.of} lacks a column"
+        )
+    if facts.removal is not None and facts.table is archived:
+        raise ContractError(
+            f"context {aggregate}: {facts.table.name} has a retention: its rows leave by the archive, not by a removal"
         )
 
 

@@ -47,6 +47,20 @@ class Stream:
         return secrets_declared(self.commands.values(), self.states)
 
     @property
+    def namespace(self) -> str:
+        """Return what the full names of its commands begin with."""
+        return next(iter(self.commands)).rpartition(".")[0]
+
+    @cached_property
+    def removals(self) -> Mapping[str, CurrentFacts]:
+        """Return full name of a command of the service's own -> the facts of superseded revisions that it removes."""
+        return {
+            f"{self.namespace}.{facts.removal.command}": facts
+            for facts in self.current
+            if facts.removal is not None
+        }
+
+    @property
     def requires_keys(self) -> bool:
         """Tell whether it has secrets that may not be kept in clear."""
         return any(secret.required for fields in self.secrets.values() for secret in fields.values())

@@ -256,6 +256,13 @@ class CommandSettings(Group):
         description="seconds between two looks for rows whose time is over, which are then removed; no reader is shown "
         "them in between",
     )
+    superseded_every_s: float = Field(
+        600.0,
+        gt=0,
+        le=86_400,
+        description="seconds between two looks for rows of superseded revisions, where these are removed at all "
+        "(points on numeric axes); no reader is shown them in between",
+    )
 
     @property
     def newer_wait(self) -> timedelta:

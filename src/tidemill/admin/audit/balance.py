@@ -2,7 +2,7 @@
 
     records consumed = applied + rejected + duplicate + parked        the ledger, its chain of offsets, the log
     events written   = published = projected                         outbox, event topics, checkpoints
-    rows applied     = hot + archived + diverted                     tables that commands append to, and their archive
+    rows applied     = hot + archived + diverted + removed           tables that commands append to, and their archive
 
 What cannot be checked any more, because its generation has left, is noted and not guessed.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from tidemill.admin.rows import AuditRows, LaneState, ProjectionState
+from tidemill.admin.rows import AuditRows, LaneState, ProjectionState, TableRows
 from tidemill.outbox.ports import Tails
 
 OUTCOMES: Final = {"applied": b"a", "rejected": b"r", "duplicate": b"d", "parked": b"p"}
@@ -64,7 +64,8 @@ class LaneBalance:
 class TableBalance:
     """A table that commands append to: what was applied must be somewhere. `applied` is None where it is not known.
 
-    `rows` = `hot` + `archived` + `diverted`. The `restored` ones are archived rows that were also brought back.
+    `rows` = `hot` + `archived` + `diverted` + `removed`. The `restored` ones are archived rows that were also brought
+    back. The `removed` ones were of revisions that can never be current again.
     """
 
     table: str
@@ -74,6 +75,7 @@ class TableBalance:
     archived: int
     diverted: int
     restored: int
+    removed: int = 0
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,14 @@ class Appended:
     """What appends to a table: the commands `types` (full names) of an aggregate; None if all of its commands do.
 
     `counted`: those of them whose rows are counted in every case, as decisions' are; of the others one row each is not.
+    `removals`: the commands of the service's own that remove rows of it, which are counted.
     """
 
     table: str
     aggregate: str
     types: frozenset[str] | None
     counted: frozenset[str] = frozenset()
+    removals: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -316,20 +320,30 @@ def _tables(
         applied = _applied(audit_rows, ours, each)
         if applied is None:
             notes.append(f"{each.table}: the log that identifies its commands has left; not compared")
-        rows = audit_rows.rows[each.table]
-        tables.append(
-            TableBalance(
-                each.table, applied, rows.total, rows.hot, rows.archived, rows.diverted, rows.restored
-            )
-        )
+        removed = _counted(audit_rows, ours, each.removals, each.removals)
+        tables.append(_table_balance(each.table, applied, audit_rows.rows[each.table], removed))
     return tables, notes
+
+
+def _table_balance(table: str, applied: int | None, rows: TableRows, removed: int) -> TableBalance:
+    return TableBalance(
+        table=table,
+        applied=applied,
+        rows=rows.total + removed,
+        hot=rows.hot,
+        archived=rows.archived,
+        diverted=rows.diverted,
+        restored=rows.restored,
+        removed=removed,
+    )
 
 
 def _where(table: TableBalance) -> str:
     """Return what a finding says of a table: only the counts that exist."""
-    if not (table.archived or table.diverted):
+    if not (table.archived or table.diverted or table.removed):
         return "rows applied and rows in the table"
     parts = f"{table.hot:,} hot, {table.archived:,} archived, {table.diverted:,} diverted"
+    parts += f", {table.removed:,} removed" if table.removed else ""
     back = f", {table.restored:,} of the archived ones restored" if table.restored else ""
     return f"rows applied and rows found ({parts}{back})"
 
@@ -341,10 +355,17 @@ def _applied(audit_rows: AuditRows, lanes: Sequence[_LaneRows], appended: Append
     left = {gen for lane in lanes for gen in lane.by_generation} - _kept(audit_rows, "has_log")
     if left or any(lane.totals["records"] for lane in lanes):
         return None
+    return _counted(audit_rows, lanes, appended.types, appended.counted)
+
+
+def _counted(
+    audit_rows: AuditRows, lanes: Sequence[_LaneRows], types: frozenset[str], counted: frozenset[str]
+) -> int:
+    """Return how many rows the log says of applied commands of these types."""
     numbers = {lane.state.lane for lane in lanes}
-    applied: int = sum(
-        row["counted_rows" if row["type"] in appended.counted else "rows"]
+    rows: int = sum(
+        row["counted_rows" if row["type"] in counted else "rows"]
         for row in audit_rows.log_by_generation
-        if row["lane"] in numbers and row["outcome"] == OUTCOMES["applied"] and row["type"] in appended.types
+        if row["lane"] in numbers and row["outcome"] == OUTCOMES["applied"] and row["type"] in types
     )
-    return applied
+    return rows

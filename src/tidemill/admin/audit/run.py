@@ -92,9 +92,12 @@ def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appen
         for name, spec in part.stream.commands.items():
             if spec.appends_to is not None:
                 types.setdefault(table_name(spec.appends_to), {})[name] = spec
-        appended += [
-            _appended(table, aggregate, specs, len(part.stream.commands)) for table, specs in types.items()
-        ]
+        removals = {
+            table_name(facts.table): frozenset({name}) for name, facts in part.stream.removals.items()
+        }
+        for table, specs in types.items():
+            found = _appended(table, aggregate, specs, len(part.stream.commands))
+            appended.append(replace(found, removals=removals.get(table, frozenset())))
     return appended
 
 

@@ -29,7 +29,6 @@ from tidemill.app.startup.migrations import applied_migrations, demand_migration
 from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messages
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
-from tidemill.commands.expiry import with_expiry
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
 from tidemill.commands.handlers import Handler, handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
@@ -37,6 +36,7 @@ from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_queues import WAITING_BYTES, LargeRecords
 from tidemill.commands.ports import CommandCodec, LaneFollower
 from tidemill.commands.secret_events import RowKeys
+from tidemill.commands.sweepers import with_sweepers
 from tidemill.commands.validation import Validator
 from tidemill.commands.workers import Workers
 from tidemill.domain.context import CommandSpec
@@ -201,8 +201,13 @@ async def stream_job(
         store = CommandDatabase(common.pool, common.closed)
         topic = stream.topics.commands
         handlers = overrides.handlers(stream, codec, largest)
-        follower, sweeper = with_expiry(
-            stream, store, handlers, overrides.follower(relays), settings.commands.expiry_every_s
+        follower, sweepers = with_sweepers(
+            stream,
+            store,
+            handlers,
+            overrides.follower(relays),
+            expiry_every_s=settings.commands.expiry_every_s,
+            superseded_every_s=settings.commands.superseded_every_s,
         )
         horizon = timedelta(days=settings.commands.horizon_days)
         writer = BatchWriter(store, handlers, clock, horizon=horizon, demand_tables=gate.demand)
@@ -227,7 +232,7 @@ async def stream_job(
             room=common.room,
         )
         return ServiceGroup(
-            {**sweeper, "intake": intake, "relays": relays},
+            {**sweepers, "intake": intake, "relays": relays},
             opening=replies.start,
             closing=[replies.close, publishers.close],
         )

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sqlalchemy import BigInteger, Column, DateTime, Double, Index, MetaData, Table, Text
 
-from tidemill.api import CurrentFacts
+from tidemill.api import CurrentFacts, SupersededRemoval
 from tidemill.contexts.time_series import messages
 from tidemill.contexts.time_series.rules import MAX_REST
 
@@ -65,6 +65,11 @@ Index(
     numeric_points.c.column_name,
     numeric_points.c.revision,
 )
+Index(
+    "idx_time_series_numeric_points_series_revision",
+    numeric_points.c.time_series_id,
+    numeric_points.c.revision,
+)
 
 _data_points_view = Table(
     "time_series_data_points_view", MetaData(), _time(), *_own_columns(), schema="public"
@@ -73,9 +78,19 @@ _numeric_points_view = Table(
     "time_series_numeric_points_view", MetaData(), *_positions(), *_own_columns(), schema="public"
 )
 
-CURRENT = tuple(
-    CurrentFacts(table=table, view=view, of=SERIES, owner="time_series_id", revision="revision")
-    for table, view in ((data_points, _data_points_view), (numeric_points, _numeric_points_view))
+# The other table has chunks and an archive, by which alone its rows leave.
+_removal = SupersededRemoval(
+    command="RemoveSupersededNumericPoints", newest="newest_revision", filled="open_save"
+)
+
+
+def _current(table: Table, view: Table, removal: SupersededRemoval | None = None) -> CurrentFacts:
+    return CurrentFacts(table, view, of=SERIES, owner="time_series_id", revision="revision", removal=removal)
+
+
+CURRENT = (
+    _current(data_points, _data_points_view),
+    _current(numeric_points, _numeric_points_view, _removal),
 )
 
 

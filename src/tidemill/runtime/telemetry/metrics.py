@@ -117,6 +117,11 @@ LANES_WAITING = _gauge(
 ROWS_EXPIRED = _counter(
     "rows_expired_total", "rows removed by this process because their time was over", "aggregate"
 )
+ROWS_SUPERSEDED = _counter(
+    "rows_superseded_total",
+    "rows removed by this process because their revision was superseded or abandoned",
+    "aggregate",
+)
 REPLIES = _counter("replies_total", "replies: sent, refused, dropped or failed", "result")
 
 # --- submissions ---------------------------------------------------------------------------------------------------

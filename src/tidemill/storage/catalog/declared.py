@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import NoneType
 from typing import Any, Final, get_args, get_type_hints
 
@@ -66,11 +66,17 @@ def uses_of_stream(stream: Stream) -> list[TableUse]:
         if spec.appends_to is not None:
             specs[spec.appends_to].append(spec)
     shown = {facts.table for facts in stream.current}
+    emptied = {facts.table for facts in stream.removals.values()}
     appended = [
         _appended(table, of_table, stream.retention, readers=table not in shown)
         for table, of_table in specs.items()
     ]
+    appended = [_emptied(use) if use.table in emptied else use for use in appended]
     return [*appended, *map(_kept, stream.states)]
+
+
+def _emptied(use: TableUse) -> TableUse:
+    return replace(use, rights=use.rights | {"select", "delete"})
 
 
 def views_of_stream(stream: Stream) -> list[DeclaredView]:

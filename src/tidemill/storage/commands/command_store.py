@@ -11,16 +11,18 @@ from typing import Final
 
 import asyncpg
 
+from tidemill.commands.ports import OwnerOfFacts
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import State
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
-from tidemill.storage.database import table_sql
+from tidemill.storage.database import superseded_sql, table_sql
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.header_json import headers_text
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -64,6 +66,14 @@ class CommandDatabase:
             with on_tables():
                 rows = await borrowed.fetch(table_sql.select_expired(state), *after, limit)
         return [(row[0], row[1]) for row in rows]
+
+    async def owners_of_superseded(
+        self, facts: CurrentFacts, owner: State, after: str, limit: int
+    ) -> list[OwnerOfFacts]:
+        async with connection(self._pool.questions) as borrowed:
+            with on_tables():
+                rows = await borrowed.fetch(superseded_sql.select_owners(facts, owner), after, limit)
+        return [OwnerOfFacts(*row) for row in rows]
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool.pool, self._closed)

@@ -28,6 +28,7 @@ from tidemill.domain.errors import (
     Unavailable,
 )
 from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
@@ -35,7 +36,7 @@ from tidemill.storage.commands.column_shapes import Shapes
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
-from tidemill.storage.database import table_sql
+from tidemill.storage.database import superseded_sql, table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
@@ -203,6 +204,13 @@ class BatchTransaction:
                 raise TransientError(f"another lane took {taken.detail or taken.constraint_name}") from taken
             raise
         await put_back(self._borrowed, state, kept)
+
+    async def remove_superseded(
+        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
+    ) -> dict[str, int]:
+        with on_tables():
+            rows = await self._borrowed.fetch(superseded_sql.delete_superseded(facts, owner), keys, limit)
+        return {row[0]: row[1] for row in rows}
 
     async def log(self, rows: Sequence[LogRow]) -> None:
         try:

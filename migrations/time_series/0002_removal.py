@@ -1,0 +1,29 @@
+"""Points on numeric axes of revisions that were superseded or abandoned are removed: the right, and an index to find them.
+
+Revision ID: time_series_0002
+Revises: time_series_0001
+"""
+
+from __future__ import annotations
+
+from tidemill.migration import run_script
+
+revision = "time_series_0002"
+down_revision = "time_series_0001"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Let the service delete, and find by series and revision."""
+    run_script(
+        "create index idx_time_series_numeric_points_series_revision "
+        "on public.time_series_numeric_points (time_series_id, revision)"
+    )
+    run_script("grant delete on public.time_series_numeric_points to tidemill_service")
+
+
+def downgrade() -> None:
+    """Let superseded rows stay."""
+    run_script("revoke delete on public.time_series_numeric_points from tidemill_service")
+    run_script("drop index public.idx_time_series_numeric_points_series_revision")

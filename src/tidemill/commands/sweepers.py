@@ -1,0 +1,46 @@
+"""What removes rows of a stream by itself, each service only where the stream declares such rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tidemill.commands.expiry import ExpirySweeper, FlowingLanes
+from tidemill.commands.handlers import Handler
+from tidemill.commands.internal_commands import InternalCommandWriter
+from tidemill.commands.ports import CommandStore, LaneFollower
+from tidemill.commands.superseded import SupersededSweeper
+from tidemill.domain.context import CommandSpec, DecideSpec
+from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.service import Service
+
+
+def with_sweepers(
+    stream: Stream,
+    store: CommandStore,
+    handlers: Mapping[type[CommandSpec], Handler],
+    follower: LaneFollower,
+    *,
+    expiry_every_s: float,
+    superseded_every_s: float,
+) -> tuple[LaneFollower, dict[str, Service]]:
+    """Return what follows the lanes of a stream, and the services that remove its rows.
+
+    `handlers`: of the stream. `follower`: what follows its lanes otherwise.
+    """
+    lanes, writer = FlowingLanes(follower), InternalCommandWriter(store, SystemClock())
+    sweepers: dict[str, Service] = {}
+    if any(state.expiry is not None for state in stream.states):
+        sweepers["expiry"] = ExpirySweeper(
+            stream,
+            store=store,
+            handler=handlers[DecideSpec],
+            writer=writer,
+            lanes=lanes,
+            every_s=expiry_every_s,
+        )
+    if stream.removals:
+        sweepers["superseded"] = SupersededSweeper(
+            stream, store=store, writer=writer, lanes=lanes, every_s=superseded_every_s
+        )
+    return (lanes, sweepers) if sweepers else (follower, {})
