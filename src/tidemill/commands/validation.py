@@ -10,6 +10,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -189,7 +190,16 @@ def _reasons(error: ValidationError, unquoted: Collection[str]) -> dict[int, str
         if path and path[0] in unquoted and fault["type"] in _OWN_TEXTS:
             what = "the value of a secret is refused; it is not quoted"
         faults[int(index)].append(f"{where}: {what}" if where else what)
-    return {index: "; ".join(texts)[:_MAX_MESSAGE_CHARACTERS] for index, texts in faults.items()}
+    return {index: _bounded(texts) for index, texts in faults.items()}
+
+
+def _bounded(texts: Sequence[str]) -> str:
+    """Return the first faults, whole, and how many there are more; the first one is cut where it is too long."""
+    room = _MAX_MESSAGE_CHARACTERS - len(f"; and {len(texts)} more")
+    ends = accumulate(len(text) + len("; ") for text in texts)
+    fit = sum(end <= room for end in ends) or 1
+    shown = "; ".join(texts[:fit])[:_MAX_MESSAGE_CHARACTERS]
+    return f"{shown[:room]}; and {len(texts) - fit} more" if fit < len(texts) else shown
 
 
 def _identity_of_invalid(fields: dict[str, Any]) -> str | None:

@@ -7,10 +7,32 @@ is told, and the words in the documentation of its field. Checks that need the t
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from operator import attrgetter, ne
+from typing import Any, Final
+
+MAX_NAMED: Final = 10
+"""How many faulty items of a list are named; of the others the number is."""
+
+
+def named(faulty: Iterable[str], singular: str, plural: str) -> str:
+    """Return a sentence about the faulty items of a list, of which there is at least one; the first ten are named."""
+    texts = list(faulty)
+    return f"{listed(texts)} {singular if len(texts) == 1 else plural}"
+
+
+def listed(texts: Sequence[str]) -> str:
+    """Return texts as a sentence lists them: the first ten, and how many there are more."""
+    if len(texts) == 1:
+        return texts[0]
+    if len(texts) > MAX_NAMED:
+        return f"{', '.join(texts[:MAX_NAMED])} and {len(texts) - MAX_NAMED} more"
+    return f"{', '.join(texts[:-1])} and {texts[-1]}"
+
+
+_ZONE: Final = attrgetter("tzinfo")
 
 
 @dataclass(frozen=True)
@@ -88,15 +110,15 @@ class AllBetween(FieldCheck):
 
     def fault(self, message: Any) -> str | None:
         times: Sequence[datetime] = getattr(message, self.field)
-        for number, time in enumerate(times):
-            if time.tzinfo is None:
-                return f"{self.field}.{number} has no time zone: say which, or Z"
+        if None in map(_ZONE, times):
+            unzoned = (f"{self.field}.{n}" for n, time in enumerate(times) if time.tzinfo is None)
+            return named(unzoned, "has no time zone", "have no time zone") + ": say which, or Z"
         if not times or (self.first <= min(times) and max(times) < self.end):
             return None  # nearly always
-        number, time = next((n, t) for n, t in enumerate(times) if not self.first <= t < self.end)
-        return (
-            f"{self.field}.{number} {time.isoformat()} is not in {self.first:%Y-%m-%d} to {self.end:%Y-%m-%d}"
-        )
+        outside = [(n, time) for n, time in enumerate(times) if not self.first <= time < self.end]
+        span = f"in {self.first:%Y-%m-%d} to {self.end:%Y-%m-%d}"
+        items = (f"{self.field}.{n} {time.isoformat()}" for n, time in outside)
+        return named(items, f"is not {span}", f"are not {span}")
 
 
 @dataclass(frozen=True)
@@ -108,10 +130,11 @@ class NotNaN(FieldCheck):
         return "NaN is written as null where null is taken, and refused otherwise."
 
     def fault(self, message: Any) -> str | None:
-        for number, value in enumerate(getattr(message, self.field)):
-            if value != value:  # noqa: PLR0124  only NaN differs from itself
-                return f"{self.field}.{number} is NaN: send null, or leave the number out"
-        return None
+        values = getattr(message, self.field)
+        if True not in map(ne, values, values):  # only NaN differs from itself
+            return None
+        items = (f"{self.field}.{n}" for n, differs in enumerate(map(ne, values, values)) if differs)
+        return named(items, "is NaN", "are NaN") + ": send null, or leave the number out"
 
 
 @dataclass(frozen=True)
@@ -128,8 +151,9 @@ class PlacesIn(FieldCheck):
         places, size = getattr(message, self.field), len(getattr(message, self.other))
         if not places or (min(places) >= 0 and max(places) < size):
             return None
-        number = next(number for number, place in enumerate(places) if not 0 <= place < size)
-        return f"{self.field}.{number} is {places[number]}, but {self.other} has {size}: places begin with 0"
+        wrong = ((number, place) for number, place in enumerate(places) if not 0 <= place < size)
+        items = [f"{self.field}.{number} is {place}" for number, place in wrong]
+        return f"{listed(items)}, but {self.other} has {size}: places begin with 0"
 
 
 @dataclass(frozen=True)
@@ -147,10 +171,10 @@ class TimedCheck(ABC):
     def fault_at(self, message: Any, at: datetime) -> str | None:
         """Return what is wrong with a message at this time, None for nothing."""
 
-    def fault_among(self, records: Sequence[Any], at: datetime) -> str | None:
-        """Return what is wrong with the first of the records that is not valid at this time, after its number."""
+    def faults_among(self, records: Sequence[Any], at: datetime) -> dict[int, str]:
+        """Return what is wrong with the records that are not valid at this time, by their numbers."""
         faults = ((number, self.fault_at(record, at)) for number, record in enumerate(records))
-        return next((f"{number}: {fault}" for number, fault in faults if fault), None)
+        return {number: fault for number, fault in faults if fault}
 
 
 @dataclass(frozen=True)
@@ -164,8 +188,16 @@ class OfRecords(TimedCheck):
         return ""
 
     def fault_at(self, message: Any, at: datetime) -> str | None:
-        fault = self.check.fault_among(getattr(message, self.field), at)
-        return None if fault is None else f"{self.field}.{fault}"
+        faults = self.check.faults_among(getattr(message, self.field), at)
+        if not faults:
+            return None
+        (first, fault), *others = faults.items()
+        text = f"{self.field}.{first}: {fault}"
+        if not others:
+            return text
+        return (
+            f"{text}; {named((f'{self.field}.{n}' for n, _ in others), 'is refused', 'are refused')} likewise"
+        )
 
 
 @dataclass(frozen=True)
@@ -191,11 +223,11 @@ class Within(TimedCheck):
             return self._lies(time, f"more than {seconds:.0f} s ahead of the server's {at.isoformat()}")
         return None
 
-    def fault_among(self, records: Sequence[Any], at: datetime) -> str | None:
+    def faults_among(self, records: Sequence[Any], at: datetime) -> dict[int, str]:
         times = [getattr(record, self.field) for record in records]
         if not times or (self.since <= min(times) and max(times) <= at + self.ahead):
-            return None  # of thousands of records nearly always
-        return super().fault_among(records, at)
+            return {}  # of thousands of records nearly always
+        return super().faults_among(records, at)
 
     def _lies(self, time: datetime, where: str) -> str:
         return f"{self.field} {time.isoformat()} lies {where}"

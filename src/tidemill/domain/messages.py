@@ -43,9 +43,8 @@ class Message(BaseModel):
             return schema
 
         def checked(message: Message) -> Message:
-            for fault_of in faults:
-                if fault := fault_of(message):
-                    raise ValueError(fault)
+            if wrong := [fault for fault_of in faults if (fault := fault_of(message))]:
+                raise ValueError("; ".join(wrong))
             return message
 
         return no_info_after_validator_function(checked, schema)

@@ -25,6 +25,16 @@ _INFINITE: Final = (float("inf"), float("-inf"))
 _QUOTED_CHARACTERS: Final = 40
 
 
+class _MinusZero(int):
+    """An integer that a float field takes as -0.0, which JSON writes without a point, too; every other field as 0."""
+
+    def __float__(self) -> float:
+        return -0.0
+
+
+_MINUS_ZERO: Final = _MinusZero()
+
+
 class JsonFaultKind(Enum):
     """What is wrong with a text that should be JSON."""
 
@@ -140,7 +150,7 @@ class _Numbers:
             many = str(self._bounds.max_digits)
             text = f"has a number of more than {many} digits"
             raise JsonFault(JsonFaultKind.TOO_MANY_DIGITS, text, many)
-        return int(literal)
+        return int(literal) or (_MINUS_ZERO if literal == "-0" else 0)
 
     def _is_too_wide(self, literal: str) -> bool:
         most = self._bounds.max_exponent

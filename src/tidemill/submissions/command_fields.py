@@ -52,11 +52,13 @@ def command_of(
         if not unfit_fields:
             return command
     placed = (
-        RequestFault("pointer", under + fault.where, fault.detail, fault.code) for fault in unfit_fields
+        RequestFault("pointer", under + fault.where, fault.detail, fault.code)
+        for fault in unfit_fields[:_MAX_FAULTS]
     )
-    raise RequestRefused(
-        RequestCode.BAD_BODY, "the body is not what its fields demand", *list(placed)[:_MAX_FAULTS]
-    )
+    detail = "the body is not what its fields demand"
+    if (more := len(unfit_fields) - _MAX_FAULTS) > 0:
+        detail += f" (and {more} more faults)"
+    raise RequestRefused(RequestCode.BAD_BODY, detail, *placed)
 
 
 def _with_json_text(

@@ -44,6 +44,12 @@ def test_what_a_line_does_not_say_is_filled_in() -> None:
     assert UUID(move.command_id).version == 5
 
 
+def test_minus_zero_keeps_its_sign_without_a_point() -> None:
+    (move,) = commands(LINE[:-1] + ', "clocks": [{"left": -0, "read": -0}]}')
+    assert isinstance(move, Move)
+    assert (move.clocks[0].left, str(move.clocks[0].read)) == (0, "-0.0")
+
+
 def test_what_a_field_can_hold_is_not_cut() -> None:
     whole = LINE.replace("00Z", "00.123456000Z")[:-1]
     (move,) = commands(whole + ', "clocks": [{"left": 0.25, "read": 0.1}, {"left": "3.10", "read": 7}]}')

@@ -6,14 +6,18 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
 from tests.fakes.codecs import JsonCodec, encode
 from tests.support.engine.commands import FakeRecord, Topic, base
-from tidemill.commands.validation import IncomingCommand, Validator
+from tidemill.commands.validation import IncomingCommand, Validator, _bounded, _reasons
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.identity import identify
+from tidemill.domain.messages import Label, Message
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 
@@ -44,6 +48,35 @@ async def validated(*records: FakeRecord, stream: Stream = STREAM) -> list[Incom
 def reason(arrival: IncomingCommand) -> str:
     assert isinstance(arrival.disposition, Rejected)
     return f"{arrival.disposition.code}: {arrival.disposition.message}"
+
+
+def list_faults(count: int, text: str) -> str:
+    """Return what is said of a command with a list of so many faulty items."""
+
+    class Texts(Message):
+        texts: list[Label]
+
+    with pytest.raises(ValidationError) as refused:
+        TypeAdapter(list[Texts]).validate_python([{"texts": [text] * count}])
+    return _reasons(refused.value, frozenset())[0]
+
+
+@pytest.mark.parametrize("count", [1, 5, 8, 9, 10, 37, 2_000])
+def test_of_many_faults_the_first_are_told_whole_and_the_others_counted(count: int) -> None:
+    text = list_faults(count, "")
+    *whole, last = text.split("; ")
+    assert len(text) <= 500
+    rest = int(last.split()[1]) if last.startswith("and ") else 0
+    told = whole if rest else [*whole, last]
+    assert len(told) + rest == count
+    assert told == [f"texts.{n}: String should have at least 1 character" for n in range(len(told))]
+
+
+def test_a_fault_that_is_too_long_is_cut_and_the_others_counted() -> None:
+    faults = ["x" * 600, "y", "z"]
+    assert _bounded(faults[:1]) == "x" * 500
+    assert _bounded(faults).endswith("x; and 2 more")
+    assert len(_bounded(faults)) <= 500
 
 
 async def test_invalid_commands_are_told_apart_from_good_ones_and_all_their_faults_are_named() -> None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 from decimal import Decimal
 
 import pytest
+from pydantic import BaseModel
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.json_text import json_object
@@ -44,6 +47,27 @@ def test_each_user_says_it_in_its_own_words(text: str, predicate: str, words: st
         object_of(text.encode())
     in_editors = predicate.replace(": line 1 column 8 (char 7)", " at line 1, column 8")
     assert of_a_body.value.detail == f"the body {in_editors}"
+
+
+@pytest.mark.parametrize("text", ["-0", "-0.0", "-0e1"])
+def test_minus_zero_keeps_its_sign_where_a_float_is_wanted_and_is_zero_elsewhere(text: str) -> None:
+    """JSON has one kind of number: a client that writes floats without a point where they are whole writes -0."""
+
+    class Point(BaseModel):
+        value: float | None
+        place: int
+
+    given = read_json(f'{{"value": {text}, "place": {text}}}', JsonBounds())
+    point = Point.model_validate(given)
+    assert point.value is not None
+    assert math.copysign(1.0, point.value) == -1.0
+    assert (type(point.place), str(point.place)) == (int, "0")
+
+
+def test_a_zero_has_no_sign_where_json_is_embedded() -> None:
+    value = read_json("[-0, 0, 10, -10]", JsonBounds())
+    assert json.dumps(value) == "[0, 0, 10, -10]"
+    assert [math.copysign(1.0, float(number)) for number in value] == [-1.0, 1.0, 1.0, -1.0]
 
 
 def test_it_may_be_as_deep_as_the_bound() -> None:

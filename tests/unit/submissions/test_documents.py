@@ -125,6 +125,13 @@ def test_every_fault_is_told_with_its_place() -> None:
     assert codes["/email"] == RequestCode.BAD_VALUE
 
 
+def test_of_many_faults_the_first_fifty_are_placed_and_the_others_counted() -> None:
+    body = USER | {f"colour{number}": "red" for number in range(87)}
+    refused = refusal("users", DocumentVerb.CREATE, body)
+    assert len(refused.faults) == 50
+    assert refused.detail == "the body is not what its fields demand (and 37 more faults)"
+
+
 def test_a_secret_is_never_quoted() -> None:
     refused = refusal("users", DocumentVerb.CREATE, USER | {"hashed_password": "pears-and-plums"})
     assert "pears-and-plums" not in "".join(faults(refused).values())
