@@ -110,7 +110,7 @@ class AllBetween(FieldCheck):
 
     def fault(self, message: Any) -> str | None:
         times: Sequence[datetime] = getattr(message, self.field)
-        if None in map(_ZONE, times):
+        if not all(map(_ZONE, times)):
             unzoned = (f"{self.field}.{n}" for n, time in enumerate(times) if time.tzinfo is None)
             return named(unzoned, "has no time zone", "have no time zone") + ": say which, or Z"
         if not times or (self.first <= min(times) and max(times) < self.end):
@@ -131,7 +131,7 @@ class NotNaN(FieldCheck):
 
     def fault(self, message: Any) -> str | None:
         values = getattr(message, self.field)
-        if True not in map(ne, values, values):  # only NaN differs from itself
+        if not any(map(ne, values, values)):  # only NaN differs from itself
             return None
         items = (f"{self.field}.{n}" for n, differs in enumerate(map(ne, values, values)) if differs)
         return named(items, "is NaN", "are NaN") + ": send null, or leave the number out"
