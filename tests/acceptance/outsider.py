@@ -22,7 +22,17 @@ from itertools import pairwise
 from typing import Any
 
 from tests.acceptance.outsider_collections import events_to_collections, events_to_facts
-from tests.acceptance.outsider_evidence import ARCHIVAL, Evidence, EvidenceIndex, Row, collect, identity, read
+from tests.acceptance.outsider_evidence import (
+    ARCHIVAL,
+    OWN_SERVICES,
+    Evidence,
+    EvidenceIndex,
+    Record,
+    Row,
+    collect,
+    identity,
+    read,
+)
 from tests.acceptance.outsider_findings import Finding, compare, json_text
 from tests.acceptance.outsider_series import events_to_series
 
@@ -45,7 +55,7 @@ def balance(evidence: Evidence) -> list[Finding]:
 
 
 def commands_to_log(indexed: EvidenceIndex) -> Iterator[Finding]:
-    """Each record of a command topic has one row in the log; positions count records, and the archive's own orders."""
+    """Each record of a command topic has one row in the log; positions count records, and the service's own orders."""
     hop = "command topic -> log"
     wanted = [
         (lane, at)
@@ -53,19 +63,27 @@ def commands_to_log(indexed: EvidenceIndex) -> Iterator[Finding]:
         for at in range(1, len(records) + indexed.orders[lane] + 1)
     ]
     yield from compare(hop, wanted, [(row["place"], row["position"]) for row in indexed.log])
-    for row in indexed.log:
-        records = indexed.commands[row["place"]]
-        if row["type"] is None or row["position"] > len(records) or row["place"][0] == ARCHIVAL:
-            continue  # a confirmation has no id of its own to compare by
-        record = records[row["position"] - 1]
-        try:
-            fields = read(record.value or b"\xff", row["type"])
-            wanted_id = identity(fields["command_id"], fields["service_name"])
-        except (ValueError, EOFError, IndexError) as error:
-            yield Finding(hop, f"{record.place} is not the {row['type']} that the log says: {error!r}")
-        else:
-            if wanted_id != (row["command_id"] or row["repeats"]):
-                yield Finding(hop, f"{record.place} is {wanted_id}, the log has {row['command_id']}")
+    logged: dict[tuple[str, int], list[Row]] = defaultdict(list)
+    for row in sorted(indexed.log, key=lambda row: row["position"]):
+        if not indexed.is_order(row):
+            logged[row["place"]].append(row)
+    for lane, records in indexed.commands.items():
+        if lane[0] != ARCHIVAL:  # a confirmation has no id of its own to compare by
+            for record, row in zip(records, logged[lane], strict=False):
+                yield from _record_to_log(hop, record, row)
+
+
+def _record_to_log(hop: str, record: Record, row: Row) -> Iterator[Finding]:
+    if row["type"] is None:
+        return
+    try:
+        fields = read(record.value or b"\xff", row["type"])
+        wanted_id = identity(fields["command_id"], fields["service_name"])
+    except (ValueError, EOFError, IndexError) as error:
+        yield Finding(hop, f"{record.place} is not the {row['type']} that the log says: {error!r}")
+    else:
+        if wanted_id != (row["command_id"] or row["repeats"]):
+            yield Finding(hop, f"{record.place} is {wanted_id}, the log has {row['command_id']}")
 
 
 def log_to_ledger(indexed: EvidenceIndex) -> Iterator[Finding]:
@@ -116,7 +134,8 @@ def log_to_outcomes(indexed: EvidenceIndex) -> Iterator[Finding]:
     offsets = [
         (each["aggregate"], each["partition"], each["record_offset"])
         for each in told
-        if each["aggregate"] != ARCHIVAL or each["service_name"] != OWNER  # what it decides answers no record
+        if (each["aggregate"] != ARCHIVAL or each["service_name"] != OWNER)
+        and each["service_name"] not in OWN_SERVICES  # what it decides answers no record
     ]
     yield from compare(
         "command topic -> outcome topic",

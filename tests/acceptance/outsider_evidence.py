@@ -46,6 +46,8 @@ TABLES = {
     "connector_directory": "public.connector_directory",
 }
 LATE = "tm_late.public__market_data"
+OWN_SERVICES = frozenset({"tidemill.expiry", "tidemill.superseded"})
+"""What the service decides by itself, in the log of any lane, names one of these as its service."""
 ARCHIVAL = "archival"
 """The archive's stream: what comes in are confirmations, and what its owner decides is in the log, too."""
 
@@ -302,8 +304,8 @@ class EvidenceIndex:
 
     @staticmethod
     def is_order(row: Row) -> bool:
-        """Return whether a row of the log is of a decision of the archive itself: no record caused it."""
-        return bool(row["type"] == "tidemill.archival.ArchivalEvent")
+        """Return whether a row of the log is of a decision of the service itself: no record caused it."""
+        return bool(row["type"] == "tidemill.archival.ArchivalEvent") or row["service"] in OWN_SERVICES
 
     def _placed(self, table: str, lanes: Mapping[int, tuple[str, int]]) -> list[Row]:
         return [dict(row) | {"place": lanes[row["lane"]]} for row in self.tables[table]]

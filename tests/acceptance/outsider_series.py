@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -13,6 +14,8 @@ from tests.acceptance.outsider_findings import Finding, compare, json_text
 
 SERIES = "time_series_metadata"
 MAX_REST = timedelta(hours=1)
+REMOVALS = {"time_series_numeric_points": "tidemill.time_series.RemoveSupersededNumericPoints"}
+"""Table -> the command of the service's own by which points of superseded revisions leave it."""
 NOTHING_OPEN = {"open_save": None, "open_points": 0, "open_expires_at": None}
 
 
@@ -31,7 +34,22 @@ def events_to_series(indexed: EvidenceIndex) -> Iterator[Finding]:
     yield from compare(f"event topic -> {SERIES}", wanted, there)
     for name, columns in point_tables().items():
         in_table = [tuple(_bits(row[column]) for column in columns) for row in indexed.tables[name]]
-        yield from compare(f"event topic -> {name}", [row[1:] for row in points if row[0] == name], in_table)
+        wanted = Counter(row[1:] for row in points if row[0] == name)
+        removed = _removed(rows, wanted - Counter(in_table)) if name in REMOVALS else Counter()
+        yield from compare(f"event topic -> {name}", (wanted - removed).elements(), in_table)
+        logged = sum(row["rows"] for row in indexed.log if row["type"] == REMOVALS.get(name, ""))
+        yield from compare(f"log -> {name}", [logged], [removed.total()])
+
+
+def _removed(rows: Mapping[str, Mapping[str, Any]], missing: Counter[Any]) -> Counter[Any]:
+    """Return those of the missing points that may be: their revision can never be current again."""
+
+    def is_over(series: str, revision: int) -> bool:
+        row = rows[series]
+        kept = {row["revision"], row["newest_revision"] if row["open_save"] is not None else row["revision"]}
+        return revision not in kept
+
+    return Counter({point: count for point, count in missing.items() if is_over(point[2], point[-2])})
 
 
 def _happen(

@@ -1,5 +1,7 @@
 """Saves, appends and reads at once, by several programs, while what serves is killed: a reader sees a revision whole.
 
+Of a series by time and of one with a numeric axis, whose superseded points are removed meanwhile.
+
 `TIDEMILL_SERIES_KILLS` (default 1; the trials take 20) says how often it is killed.
 """
 
@@ -26,7 +28,7 @@ from tests.support.clients.journeys import Deployment
 from tests.support.engine.built_in import BUILT_IN
 from tests.support.engine.commands import base
 from tests.support.waiting import HANGING_S, eventually_blocking
-from tidemill.contexts.time_series import messages, points_of_series, time_series
+from tidemill.contexts.time_series import messages, numeric_points_of_series, points_of_series, time_series
 from tidemill.domain.messages import CommandBase
 
 KILLS = int(os.environ.get("TIDEMILL_SERIES_KILLS", "1"))
@@ -40,28 +42,67 @@ CONTEXT = BUILT_IN["time_series"]
 CONTEXTS = "connector_profiles,market_data,time_series"
 """The series, and what an outsider expects of every deployment."""
 CONSUMED = """
-select coalesce(sum(newest), 0)::bigint as records
-from (select max(position) as newest from tm.batch join tm.lane using (lane)
-      where aggregate = 'time-series' group by lane) as lanes
+select coalesce(sum(applied + rejected + duplicate + parked), 0)::bigint as records
+from tm.batch join tm.lane using (lane) where aggregate = 'time-series' and to_offset > from_offset
 """
 COUNTED = """
-select (select points from public.time_series_metadata_view where id = 's') as points,
-       (select count(*) from public.time_series_data_points_view where time_series_id = 's') as rows
+select (select points from public.time_series_metadata_view where id = $1) as points,
+       (select count(*) from public.{}_view where time_series_id = $1) as rows
 """
 OUTCOMES = "select type, code from tm.log join tm.lane using (lane) where aggregate = 'time-series'"
+REMOVED = "select coalesce(sum(rows), 0)::bigint as rows from tm.log where service = 'tidemill.superseded'"
+STAYED = "select count(*) as rows from public.time_series_numeric_points"
 
 
-def about(model: type[CommandBase], **fields: Any) -> CommandBase:
-    return model.model_validate(base(time_series_id="s", **fields))
+@dataclass(frozen=True)
+class Series:
+    """A series of one kind, how it is written, and how it is read."""
+
+    name: str
+    axis: str
+    save: type[CommandBase]
+    append: type[CommandBase]
+    fill: type[CommandBase]
+    table: str
+    query: str
+    asked: tuple[Any, ...]
+
+    def about(self, model: type[CommandBase], **fields: Any) -> CommandBase:
+        return model.model_validate(base(time_series_id=self.name, **fields))
+
+    def points(self, model: type[CommandBase], value: float, size: int, **fields: Any) -> CommandBase:
+        lists: dict[str, Any] = {"column_names": ["open"], "columns": [0] * size, "values": [value] * size}
+        if self.axis == "datetime":
+            lists["times"] = [BEGAN + timedelta(seconds=second) for second in range(size)]
+        else:
+            lists["floats"] = [float(second) for second in range(size)]
+        return self.about(model, **lists, **fields)
 
 
-def points(model: type[CommandBase], value: float, size: int, **fields: Any) -> CommandBase:
-    times = [BEGAN + timedelta(seconds=second) for second in range(size)]
-    lists = {"column_names": ["open"], "columns": [0] * size, "values": [value] * size, "times": times}
-    return about(model, **lists, **fields)
+BY_TIME = Series(
+    "s",
+    "datetime",
+    messages.SaveTimeSeriesPoints,
+    messages.AppendTimeSeriesPoints,
+    messages.FillTimeSeriesSave,
+    "time_series_data_points",
+    points_of_series.statement,
+    ("s", "open", *SPAN),
+)
+NUMERIC = Series(
+    "n",
+    "float64",
+    messages.SaveNumericPoints,
+    messages.AppendNumericPoints,
+    messages.FillNumericSave,
+    "time_series_numeric_points",
+    numeric_points_of_series.statement,
+    ("n", "open"),
+)
+BOTH = (BY_TIME, NUMERIC)
 
 
-def turns(writer: int, phase: int) -> Iterator[Sequence[CommandBase]]:
+def turns(series: Series, writer: int, phase: int) -> Iterator[Sequence[CommandBase]]:
     """Yield what a writer sends at once: a save of many commands, now and then one of one command, or an append.
 
     All points of a save have one value, which no other save has.
@@ -70,34 +111,38 @@ def turns(writer: int, phase: int) -> Iterator[Sequence[CommandBase]]:
         value = float(1 + turn + ROUNDS * (writer + WRITERS * phase))
         save = f"{value:.0f}"
         if turn % 4 == 2:
-            yield [points(messages.SaveTimeSeriesPoints, value, FILLS * PER_FILL)]
+            yield [series.points(series.save, value, FILLS * PER_FILL)]
         elif turn % 4 == 3:
-            yield [points(messages.AppendTimeSeriesPoints, APPENDED, 1)]
+            yield [series.points(series.append, APPENDED, 1)]
         else:
             yield [
-                about(messages.OpenTimeSeriesSave, save=save),
-                *[points(messages.FillTimeSeriesSave, value, PER_FILL, save=save) for _ in range(FILLS)],
-                about(messages.CompleteTimeSeriesSave, save=save, points=FILLS * PER_FILL),
+                series.about(messages.OpenTimeSeriesSave, save=save),
+                *[series.points(series.fill, value, PER_FILL, save=save) for _ in range(FILLS)],
+                series.about(messages.CompleteTimeSeriesSave, save=save, points=FILLS * PER_FILL),
             ]
 
 
 @dataclass
 class Readings:
-    """What the readers saw. `torn`: reads that were no whole revision."""
+    """What the readers saw. `torn`: reads that were no whole revision. `revisions`: with their series."""
 
     reads: int = 0
-    revisions: set[int] = field(default_factory=set)
+    revisions: set[tuple[str, int]] = field(default_factory=set)
     torn: list[Any] = field(default_factory=list)
 
-    def note(self, rows: Sequence[Any], counted: Any) -> None:
+    def note(self, series: Series, rows: Sequence[Any], counted: Any) -> None:
         """Compare what one reader got."""
         saved = Counter(row["value"] for row in rows if row["value"] != APPENDED)
         revisions = {row["revision"] for row in rows}
         whole = [*saved.values()] == [FILLS * PER_FILL] and len(revisions) == 1
         if not whole or counted["points"] != counted["rows"]:
-            self.torn.append((saved, revisions, tuple(counted)))
+            self.torn.append((series.name, saved, revisions, tuple(counted)))
         self.reads += 1
-        self.revisions |= revisions
+        self.revisions |= {(series.name, revision) for revision in revisions}
+
+    def changes_of(self, series: Series) -> int:
+        """Return how many revisions of a series were seen."""
+        return sum(name == series.name for name, _ in self.revisions)
 
 
 async def read_on(database: str, stopped: Event, readings: Readings) -> None:
@@ -105,8 +150,10 @@ async def read_on(database: str, stopped: Event, readings: Readings) -> None:
     connection = await asyncpg.connect(f"{database}?role=tidemill_reader", timeout=HANGING_S)
     try:
         while not stopped.is_set():
-            rows = await connection.fetch(points_of_series.statement, "s", "open", *SPAN)
-            readings.note(rows, await connection.fetchrow(COUNTED))
+            for series in BOTH:
+                rows = await connection.fetch(series.query, *series.asked)
+                counted = await connection.fetchrow(COUNTED.format(series.table), series.name)
+                readings.note(series, rows, counted)
     finally:
         await connection.close()
 
@@ -139,7 +186,8 @@ class Writers:
     def send(self, *commands: CommandBase) -> None:
         """Send commands in order; they are acknowledged when this returns."""
         topic = f"{self.deployment.installation.prefix}.{CONTEXT.aggregate}.commands.v1"
-        self.deployment.client.send(topic, [Outgoing(b"s", self.encode(command)) for command in commands])
+        records = [Outgoing(CONTEXT.key(command).encode(), self.encode(command)) for command in commands]
+        self.deployment.client.send(topic, records)
 
     def send_all(self, phase: int) -> None:
         """Let each of them have its turns, all at once."""
@@ -148,14 +196,14 @@ class Writers:
                 self.sent += count
 
     def _write(self, writer: int, phase: int) -> int:
-        commands = list(turns(writer, phase))
-        for begin, *rest in commands:
-            self.send(begin)
-            self.together.wait(
-                HANGING_S
-            )  # so that all have opened their saves before one of them is completed
-            self.send(*rest)
-        return sum(map(len, commands))
+        sent = 0
+        for of_both in zip(*(turns(series, writer, phase) for series in BOTH), strict=True):
+            self.send(*(begin for begin, *_ in of_both))
+            # so that all have opened their saves before one of them is completed
+            self.together.wait(HANGING_S)
+            self.send(*(command for _, *rest in of_both for command in rest))
+            sent += sum(map(len, of_both))
+        return sent
 
     def consumed(self) -> int:
         return int(self.deployment.installation.fetch(CONSUMED)[0]["records"])
@@ -165,7 +213,8 @@ class Writers:
 
 
 def with_series(deployment: Deployment) -> Deployment:
-    environment = {**deployment.installation.environment, "TIDEMILL_CONTEXTS": CONTEXTS}
+    chosen_settings = {"TIDEMILL_CONTEXTS": CONTEXTS, "TIDEMILL_COMMANDS_SUPERSEDED_EVERY_S": "0.1"}
+    environment = deployment.installation.environment | chosen_settings
     chosen = replace(deployment, installation=replace(deployment.installation, environment=environment))
     chosen("migrate")
     chosen("topics", "create")
@@ -177,12 +226,14 @@ def test_every_read_is_one_whole_revision_whatever_is_killed(deployment: Deploym
     deployment = with_series(deployment)
     source, writers = random.Random(seed), Writers(deployment)
     worker = deployment.start("all")
-    writers.send(
-        about(time_series.messages.create, time_column="date", value_columns='["open"]'),
-        points(messages.SaveTimeSeriesPoints, 0.0, FILLS * PER_FILL),
-    )
-    writers.sent = 2
-    writers.await_consumed(2)
+    create = {"time_column": "date", "value_columns": '["open"]'}
+    for series in BOTH:
+        writers.send(
+            series.about(time_series.messages.create, **create, axis=series.axis),
+            series.points(series.save, 0.0, FILLS * PER_FILL),
+        )
+    writers.sent = 4
+    writers.await_consumed(4)
     with readers(deployment.installation.environment["TIDEMILL_DATABASE_URL"]) as readings:
         for phase in range(KILLS):
             before = writers.sent
@@ -193,12 +244,18 @@ def test_every_read_is_one_whole_revision_whatever_is_killed(deployment: Deploym
         writers.send_all(KILLS)
         writers.await_consumed(writers.sent)
     assert readings.torn == []
-    assert len(readings.revisions) > 1, "the readers saw the series change"
+    assert min(map(readings.changes_of, BOTH)) > 1, "the readers saw both series change"
     results = Counter(tuple(row) for row in deployment.installation.fetch(OUTCOMES))
     codes = {code for _, code in results}
     assert {"SAVE_OPEN", "NO_SAVE"} <= codes, "savers met"
     assert results["tidemill.time_series.CompleteTimeSeriesSave", None] > 0
     assert "SAVE_INCOMPLETE" not in codes, "the points of two saves did not mix"
+    (points,) = deployment.installation.fetch(COUNTED.format(NUMERIC.table).replace("$1", "'n'"))
+    eventually_blocking(
+        lambda: deployment.installation.fetch(STAYED)[0]["rows"] == points["points"],
+        what="all superseded points on the numeric axis to leave",
+    )
+    assert deployment.installation.fetch(REMOVED)[0]["rows"] > 0
     deployment("audit", "--wait", "300")
     deployment.assert_balanced_by_an_outsider()
     deployment("projections", "verify", "time-series-metadata")

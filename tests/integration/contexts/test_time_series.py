@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.fakes.followers import MemoryFollower
 from tests.integration.commands.test_many_rows import audited
 from tests.support.archive.site import Archive, archive
 from tests.support.engine.built_in import FULL
@@ -19,6 +20,9 @@ from tests.support.engine.commands import Harness, base, codes, create_lanes, ou
 from tests.support.engine.streams import messages_of
 from tidemill.admin.archive.restore import Restorer
 from tidemill.api import CommandBase, Context, LateRule, Retention
+from tidemill.commands.expiry import FlowingLanes
+from tidemill.commands.internal_commands import InternalCommandWriter
+from tidemill.commands.superseded import SupersededSweeper
 from tidemill.contexts.time_series import context as built_in
 from tidemill.contexts.time_series import messages, time_series
 from tidemill.domain.lane import Claim
@@ -199,6 +203,46 @@ async def test_readers_see_the_current_revision_alone(pool: Pool) -> None:
     assert result.findings == [], "no row is deleted, so that each is accounted for"
     await send(harness, about(time_series.messages.delete))
     assert await pool.fetch(SHOWN) == []
+
+
+def numeric(model: type[CommandBase], size: int, **fields: Any) -> CommandBase:
+    lists: dict[str, Any] = {"column_names": ["open"], "columns": [0] * size, "values": [1.0] * size}
+    return about(model, floats=[-0.0] * size, **lists, **fields)
+
+
+async def test_superseded_points_on_a_numeric_axis_leave_and_all_rows_balance(pool: Pool) -> None:
+    harness = await claimed(pool)
+    await send(harness, create(axis="float64"), numeric(messages.SaveNumericPoints, 3))
+    await send(harness, numeric(messages.SaveNumericPoints, 2), numeric(messages.AppendNumericPoints, 1))
+    shown = "select * from public.time_series_numeric_points_view order by number"
+    before = await pool.fetch(shown)
+    async with pool.acquire() as reader, reader.transaction(isolation="repeatable_read"):
+        seen = await reader.fetch("select revision from public.time_series_numeric_points order by 1")
+        await sweep(pool, harness)
+        again = await reader.fetch("select revision from public.time_series_numeric_points order by 1")
+        assert seen == again, "a reader in the middle of a transaction keeps what it saw"
+    assert await pool.fetch(shown) == before
+    assert await pool.fetchval("select count(*) from public.time_series_numeric_points") == 3
+    assert await balance_of_numeric(pool) == (6, 3, 3, [])
+    await pool.execute("delete from public.time_series_numeric_points where number = 0")
+    assert await balance_of_numeric(pool) == (6, 2, 3, ["rows"]), "what leaves otherwise is found"
+
+
+async def sweep(pool: Pool, harness: Harness) -> None:
+    """Remove what is superseded, as the owner of the lane does."""
+    store, lanes = CommandDatabase(pool), FlowingLanes(MemoryFollower())
+    claims = await harness.claim()
+    await lanes.take(claims)
+    lanes.begun([claim.lane.id for claim in claims])
+    writer, stream = InternalCommandWriter(store, SystemClock()), Stream.of(context_of())
+    await SupersededSweeper(stream, store=store, writer=writer, lanes=lanes, every_s=60.0).look()
+
+
+async def balance_of_numeric(pool: Pool) -> tuple[int | None, int, int, list[str]]:
+    """Return how many points were applied, are in the table and were removed, and the hops that do not balance."""
+    result = await audited(pool, context_of())
+    (table,) = [table for table in result.tables if "numeric_points" in table.table]
+    return table.applied, table.hot, table.removed, [finding.hop for finding in result.findings]
 
 
 async def test_a_save_that_was_given_up_never_shows(pool: Pool) -> None:

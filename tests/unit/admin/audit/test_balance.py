@@ -321,6 +321,25 @@ def test_of_decisions_only_the_counted_rows_were_appended() -> None:
     assert audit(world.audit_rows(), world.outside(), decided).tables[0].applied == 20
 
 
+@pytest.mark.parametrize(("in_table", "found"), [(5, []), (4, [(9, 8)]), (6, [(9, 10)])])
+def test_removed_rows_are_those_that_the_log_counts(in_table: int, found: list[tuple[int, int]]) -> None:
+    world = World(rows={TABLE: TableRows(in_table)})
+    row = {"lane": 1, "gen": 2, "type": "Remove", "outcome": b"a", "records": 1, "events": 0}
+    logged = [
+        row | {"rows": 4, "counted_rows": 4},
+        row | {"type": "Other", "rows": 3, "counted_rows": 3},
+    ]
+    rows = world.audit_rows()
+    rows = rows._replace(log_by_generation=[*rows.log_by_generation, *logged])
+    appended = [Appended(TABLE, "market-data", frozenset({TYPE}), removals=frozenset({"Remove"}))]
+    result = audit(rows, world.outside(), appended)
+    (table,) = result.tables
+    assert (table.applied, table.hot, table.removed, table.rows) == (9, in_table, 4, in_table + 4)
+    wrong = [finding for finding in result.findings if finding.hop == "rows"]
+    assert [(finding.expected, finding.found) for finding in wrong] == found
+    assert all(", 4 removed)" in finding.what for finding in wrong)
+
+
 def test_a_ledger_that_has_left_goes_on_in_its_totals() -> None:
     world = World()
     for lane in (1, 2):
