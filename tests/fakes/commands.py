@@ -9,8 +9,9 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from tidemill.commands.ports import ClosedRange, Locked, OwnerOfFacts
+from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.superseded_ports import OwnerOfFacts
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import (
@@ -318,10 +319,10 @@ class MemoryWork:
     ) -> dict[str, int]:
         held = self.tables.appended.get(facts.table.name, [])
         superseded = self.tables.superseded(facts, owner)
-        gone = [(key, row) for key in keys for row in superseded.get(key, [])][:limit]
-        for _, row in gone:
+        removed = [(key, row) for key in keys for row in superseded.get(key, [])][:limit]
+        for _, row in removed:
             held.remove(row)
-        return dict(Counter(key for key, _ in gone))
+        return dict(Counter(key for key, _ in removed))
 
     async def owners(
         self, state: State, unique: Unique, values: Sequence[tuple[Any, ...]]

@@ -10,6 +10,7 @@ import typer
 from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_records
 from tidemill.cli.retention.options import From, To
+from tidemill.domain.strict_json import signed_integer
 
 if TYPE_CHECKING:
     from tidemill.queries.read_models import Page
@@ -78,7 +79,7 @@ def query(
 def _ask(name: str, values: dict[str, str], limit: int, *, as_json: bool) -> None:
     """Show the rows of a declared query."""
     answer = session.ask(lambda admin: admin.declared_queries.run(name, values, limit=limit))
-    rows = [json.loads(row) for row in answer.rows]
+    rows = [json.loads(row, parse_int=signed_integer) for row in answer.rows]
     if as_json:
         print_json(rows)
         return

@@ -9,12 +9,12 @@ from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.superseded_ports import SupersededOwners, SupersededWork
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
-from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.table_shape import TableShape
 
@@ -206,14 +206,7 @@ class SharedTransaction(Protocol):
         """Return what the client's adapter makes of it: what is written through that happens if the batch commits."""
 
 
-class OwnerOfFacts(NamedTuple):
-    """A row that owns facts in revisions; `has_superseded`: some of them can never be current again."""
-
-    key: str
-    has_superseded: bool
-
-
-class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
+class UnitOfWork(ClosedRanges, SharedTransaction, SupersededWork, Protocol):
     """One transaction over a set of lanes. Everything raised inside rolls all of it back.
 
     Every call may raise `TransientError` (deadlock, time-out, server unavailable) or `DataError` (a value was refused).
@@ -271,15 +264,6 @@ class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
         """
         ...
 
-    async def remove_superseded(
-        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
-    ) -> dict[str, int]:
-        """Delete facts of these owners whose revision can never be current again, at most `limit`; count them by owner.
-
-        The lanes of the keys are locked.
-        """
-        ...
-
     async def log(self, rows: Sequence[LogRow]) -> None:
         """COPY log rows. Raises `RepeatedIds` if the open generation already has one of the ids."""
         ...
@@ -297,7 +281,7 @@ class UnitOfWork(ClosedRanges, SharedTransaction, Protocol):
         ...
 
 
-class CommandStore(Protocol):
+class CommandStore(SupersededOwners, Protocol):
     """The database of the intake."""
 
     async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
@@ -355,12 +339,6 @@ class CommandStore(Protocol):
         self, state: State, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         """Return (time, key) of rows that are not deleted and whose time is over, in that order; the next `limit`."""
-        ...
-
-    async def owners_of_superseded(
-        self, facts: CurrentFacts, owner: State, after: str, limit: int
-    ) -> list[OwnerOfFacts]:
-        """Return the next `limit` rows of a state by their keys, and whether each has facts that may be removed."""
         ...
 
     def unit_of_work(self) -> AbstractAsyncContextManager[UnitOfWork]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from tidemill.commands.expiry import ExpirySweeper, FlowingLanes
 from tidemill.commands.handlers import Handler
@@ -15,14 +16,22 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Service
 
 
+class SweepPeriods(Protocol):
+    """How many seconds are between two looks of each service."""
+
+    @property
+    def expiry_every_s(self) -> float: ...
+
+    @property
+    def superseded_every_s(self) -> float: ...
+
+
 def with_sweepers(
     stream: Stream,
     store: CommandStore,
     handlers: Mapping[type[CommandSpec], Handler],
     follower: LaneFollower,
-    *,
-    expiry_every_s: float,
-    superseded_every_s: float,
+    periods: SweepPeriods,
 ) -> tuple[LaneFollower, dict[str, Service]]:
     """Return what follows the lanes of a stream, and the services that remove its rows.
 
@@ -37,10 +46,10 @@ def with_sweepers(
             handler=handlers[DecideSpec],
             writer=writer,
             lanes=lanes,
-            every_s=expiry_every_s,
+            every_s=periods.expiry_every_s,
         )
     if stream.removals:
         sweepers["superseded"] = SupersededSweeper(
-            stream, store=store, writer=writer, lanes=lanes, every_s=superseded_every_s
+            stream, store=store, writer=writer, lanes=lanes, every_s=periods.superseded_every_s
         )
     return (lanes, sweepers) if sweepers else (follower, {})

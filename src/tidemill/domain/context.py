@@ -301,8 +301,7 @@ class Context:
         secrets_declared(self.commands, self.states)
         check_features(self.aggregate, self.community, self._appended_tables, self.retention)
         for facts in self.current:
-            archived = None if self.retention is None else self.retention.table
-            check_current(self.aggregate, facts, self._appended_tables, self.states, archived)
+            check_current(self.aggregate, facts, self._appended_tables, self.states, self.retention)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

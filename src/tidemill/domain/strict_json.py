@@ -121,6 +121,11 @@ def check_decoded(value: Any, max_depth: int = MAX_DEPTH) -> None:
     raise _too_deep(max_depth)
 
 
+def signed_integer(literal: str) -> int | float:
+    """Return an integer of JSON; `-0` as the float -0.0, of which fields of integers make 0."""
+    return -0.0 if literal == "-0" else int(literal)
+
+
 def key_given_twice(members: Sequence[tuple[str, Any]]) -> str | None:
     """Return the first key of an object that comes again, None if each comes once."""
     counts = Counter(key for key, _ in members) if len(dict(members)) < len(members) else Counter()

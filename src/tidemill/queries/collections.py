@@ -170,7 +170,9 @@ def parse_key(collection: VisibleCollection, raw_segment: bytes) -> list[str]:
     Raises `RequestRefused`: `BAD_PARAMETER` (not UTF-8, another number of values), `NO_DOCUMENT` (there are no keys).
     """
     if not collection.key:
-        raise no_document()
+        name = collection.name
+        detail = f"{name} has no keys, so its rows have no address: filter them, {name}?FIELD=VALUE"
+        raise RequestRefused(RequestCode.NO_DOCUMENT, detail)
     parts = [_decoded(part) for part in raw_segment.split(b",")]
     if len(parts) != len(collection.key):
         names = ",".join(collection.key)

@@ -11,7 +11,14 @@ from pydantic import BaseModel
 
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.json_text import json_object
-from tidemill.domain.strict_json import MAX_DEPTH, JsonBounds, JsonFault, check_decoded, read_json
+from tidemill.domain.strict_json import (
+    MAX_DEPTH,
+    JsonBounds,
+    JsonFault,
+    check_decoded,
+    read_json,
+    signed_integer,
+)
 from tidemill.http.json_body import object_of
 from tidemill.queries.json_values import compact, parsed, sentence
 
@@ -62,6 +69,11 @@ def test_minus_zero_keeps_its_sign_where_a_float_is_wanted_and_is_zero_elsewhere
     assert point.value is not None
     assert math.copysign(1.0, point.value) == -1.0
     assert (type(point.place), str(point.place)) == (int, "0")
+
+
+def test_a_signed_zero_of_our_own_answers_is_shown_with_its_sign() -> None:
+    row = json.loads('{"value": -0, "points": "0", "count": 0, "below": -1}', parse_int=signed_integer)
+    assert json.dumps(row) == '{"value": -0.0, "points": "0", "count": 0, "below": -1}'
 
 
 def test_a_zero_has_no_sign_where_json_is_embedded() -> None:

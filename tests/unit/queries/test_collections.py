@@ -60,6 +60,13 @@ def test_a_hidden_key_is_no_address() -> None:
     assert caught.value.code == "NO_DOCUMENT"
 
 
+def test_who_asks_for_facts_by_a_key_is_told_to_filter_them() -> None:
+    with pytest.raises(RequestRefused) as caught:
+        parse_key(COLLECTIONS.visible("readings"), b"boiler")
+    detail = "readings has no keys, so its rows have no address: filter them, readings?FIELD=VALUE"
+    assert (caught.value.code, caught.value.detail) == ("NO_DOCUMENT", detail)
+
+
 def test_a_hidden_time_bounds_nothing() -> None:
     assert READINGS.time_column == "time"
     assert COLLECTIONS.visible("readings", frozenset({"time"})).time_column is None

@@ -96,8 +96,8 @@ def appended_tables(catalog: StreamCatalog, table_name: TableName) -> list[Appen
             table_name(facts.table): frozenset({name}) for name, facts in part.stream.removals.items()
         }
         for table, specs in types.items():
-            found = _appended(table, aggregate, specs, len(part.stream.commands))
-            appended.append(replace(found, removals=removals.get(table, frozenset())))
+            declared = _appended(table, aggregate, specs, len(part.stream.commands))
+            appended.append(replace(declared, removals=removals.get(table, frozenset())))
     return appended
 
 

@@ -15,24 +15,19 @@ from typing import Any, Final
 
 from pydantic import BaseModel
 
-from tidemill.domain.strict_json import key_given_twice
+from tidemill.domain.strict_json import key_given_twice, signed_integer
 
 _BELOW_MICROSECONDS: Final = re.compile(r"[.,]\d{6}\d*[1-9]")
 
 
 def whole_object(text: str) -> Any:
     """Return the value of a JSON text. Raises `ValueError` where an object gives a field twice."""
-    return json.loads(text, object_pairs_hook=_each_once, parse_int=_whole)
+    return json.loads(text, object_pairs_hook=_each_once, parse_int=signed_integer)
 
 
 def cut_values(text: str, model: BaseModel) -> Iterator[str]:
     """Return what of a JSON text the model that was made from it does not have, one message each."""
     return _cut(json.loads(text, parse_float=Decimal), model, "")
-
-
-def _whole(literal: str) -> int | float:
-    """Return an integer; `-0` with its sign, which fields of integers do not keep and those of floats do."""
-    return -0.0 if literal == "-0" else int(literal)
 
 
 def _each_once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:

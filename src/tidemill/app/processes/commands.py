@@ -202,12 +202,7 @@ async def stream_job(
         topic = stream.topics.commands
         handlers = overrides.handlers(stream, codec, largest)
         follower, sweepers = with_sweepers(
-            stream,
-            store,
-            handlers,
-            overrides.follower(relays),
-            expiry_every_s=settings.commands.expiry_every_s,
-            superseded_every_s=settings.commands.superseded_every_s,
+            stream, store, handlers, overrides.follower(relays), settings.commands
         )
         horizon = timedelta(days=settings.commands.horizon_days)
         writer = BatchWriter(store, handlers, clock, horizon=horizon, demand_tables=gate.demand)

@@ -11,7 +11,7 @@ from typing import Final
 
 import asyncpg
 
-from tidemill.commands.ports import OwnerOfFacts
+from tidemill.commands.superseded_ports import OwnerOfFacts
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.error_codes import ErrorCode

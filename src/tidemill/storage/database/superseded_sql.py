@@ -23,12 +23,12 @@ def delete_superseded(facts: CurrentFacts, owner: State) -> str:
     """Return the statement that deletes at most $2 such facts of the owners $1, and counts them by owner."""
     table, of = table_name(facts.table), quoted(facts.owner)
     older, unused = (f"({part} limit $2)" for part in _superseded("select f.ctid from", facts, owner))
-    found = (
+    rows = (
         f"select s.ctid from {table_name(owner.table)} o cross join lateral ({older} union all {unused}) s "
         f"where o.{quoted(owner.key)} = any($1::text[]) limit $2"
     )
-    gone = f"delete from {table} where ctid = any(array({found})) returning {of}"
-    return f"with gone as ({gone}) select {of}, count(*) from gone group by {of} order by {of}"
+    deletion = f"delete from {table} where ctid = any(array({rows})) returning {of}"
+    return f"with gone as ({deletion}) select {of}, count(*) from gone group by {of} order by {of}"
 
 
 def _superseded(select: str, facts: CurrentFacts, owner: State) -> tuple[str, str]:
