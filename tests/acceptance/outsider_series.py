@@ -34,9 +34,9 @@ def events_to_series(indexed: EvidenceIndex) -> Iterator[Finding]:
     yield from compare(f"event topic -> {SERIES}", wanted, there)
     for name, columns in point_tables().items():
         in_table = [tuple(_bits(row[column]) for column in columns) for row in indexed.tables[name]]
-        wanted = Counter(row[1:] for row in points if row[0] == name)
-        removed = _removed(rows, wanted - Counter(in_table)) if name in REMOVALS else Counter()
-        yield from compare(f"event topic -> {name}", (wanted - removed).elements(), in_table)
+        told = Counter(row[1:] for row in points if row[0] == name)
+        removed = _removed(rows, told - Counter(in_table)) if name in REMOVALS else Counter()
+        yield from compare(f"event topic -> {name}", (told - removed).elements(), in_table)
         logged = sum(row["rows"] for row in indexed.log if row["type"] == REMOVALS.get(name, ""))
         yield from compare(f"log -> {name}", [logged], [removed.total()])
 

@@ -214,7 +214,7 @@ class Writers:
 
 def with_series(deployment: Deployment) -> Deployment:
     chosen_settings = {"TIDEMILL_CONTEXTS": CONTEXTS, "TIDEMILL_COMMANDS_SUPERSEDED_EVERY_S": "0.1"}
-    environment = deployment.installation.environment | chosen_settings
+    environment = {**deployment.installation.environment, **chosen_settings}
     chosen = replace(deployment, installation=replace(deployment.installation, environment=environment))
     chosen("migrate")
     chosen("topics", "create")

@@ -26,6 +26,7 @@ MODULE = re.compile(r"tidemill(?:_devkit)?(?:\.[a-z_]+)+")
 NO_MODULES = {
     "tidemill.contexts": "also a group of entry points",
     "tidemill.expiry": "a service, as the log names it",
+    "tidemill.superseded": "a service, as the log names it",
 }
 IN_THE_WHEEL = {"tidemill/_schemas", "tidemill/_migrations"}
 

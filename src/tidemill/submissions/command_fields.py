@@ -56,8 +56,8 @@ def command_of(
         for fault in unfit_fields[:_MAX_FAULTS]
     )
     detail = "the body is not what its fields demand"
-    if (more := len(unfit_fields) - _MAX_FAULTS) > 0:
-        detail += f" (and {more} more faults)"
+    if len(unfit_fields) > _MAX_FAULTS:
+        detail += f" (and {len(unfit_fields) - _MAX_FAULTS} more faults)"
     raise RequestRefused(RequestCode.BAD_BODY, detail, *placed)
 
 

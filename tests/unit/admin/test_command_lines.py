@@ -47,7 +47,7 @@ def test_what_a_line_does_not_say_is_filled_in() -> None:
 def test_minus_zero_keeps_its_sign_without_a_point() -> None:
     (move,) = commands(LINE[:-1] + ', "clocks": [{"left": -0, "read": -0}]}')
     assert isinstance(move, Move)
-    assert (move.clocks[0].left, str(move.clocks[0].read)) == (0, "-0.0")
+    assert (move.clocks[0].left, str(move.clocks[0].read)) == (Decimal(0), "-0.0")
 
 
 def test_what_a_field_can_hold_is_not_cut() -> None:

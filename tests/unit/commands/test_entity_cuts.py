@@ -119,6 +119,7 @@ def run(stream: Stream, batches: Sequence[Sequence[FakeRecord]]) -> Any:
 
 
 @pytest.mark.usefixtures("seed")
+@pytest.mark.timeout(3600 if FULL else 600)
 @pytest.mark.parametrize("aggregate", CHOSEN)
 @with_seed(run_seed())
 @settings(max_examples=1_500 if FULL else 150)

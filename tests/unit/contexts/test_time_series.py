@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
-from tidemill.api import Accepted, CommandBase, ContractError, CurrentFacts, Extra, Rejected, entity
+from tidemill.api import (
+    Accepted,
+    CommandBase,
+    ContractError,
+    CurrentFacts,
+    Extra,
+    Rejected,
+    SupersededRemoval,
+    entity,
+)
 from tidemill.contexts.time_series import context, messages, time_series
 from tidemill.contexts.time_series.points import SERIES, data_points
 from tidemill.contexts.time_series.rules import MAX_REST
@@ -317,9 +327,28 @@ def test_a_field_that_only_own_events_fill_begins_with_its_default() -> None:
         entity(messages.TimeSeries, more=Extra(fields=("height",)))
 
 
+REMOVAL = SupersededRemoval(command="Remove", newest="newest_revision", filled="open_save")
+
+
+@pytest.mark.parametrize(
+    ("removal", "fault"),
+    [
+        (REMOVAL, "has a retention: its rows leave by the archive"),
+        (replace(REMOVAL, newest="height"), "lacks a column"),
+        (replace(REMOVAL, filled="height"), "lacks a column"),
+    ],
+)
+def test_a_removal_is_of_columns_that_there_are_and_not_of_archived_facts(
+    removal: SupersededRemoval, fault: str
+) -> None:
+    shown = replace(context.current[0], removal=removal)
+    with pytest.raises(ContractError, match=fault):
+        replace(context, current=(shown,))
+
+
 @pytest.mark.parametrize("wrong", [{"of": "users"}, {"owner": "height"}, {"revision": "value"}])
-def test_current_facts_name_an_owner_and_a_revision_that_there_are(wrong: dict[str, str]) -> None:
-    right = {"of": SERIES, "owner": "time_series_id", "revision": "revision"}
+def test_current_facts_name_an_owner_and_a_revision_that_there_are(wrong: dict[str, Any]) -> None:
+    right: dict[str, Any] = {"of": SERIES, "owner": "time_series_id", "revision": "revision"}
     view = context.current[0].view
     with pytest.raises(ContractError, match="time-series"):
         time_series.context(
