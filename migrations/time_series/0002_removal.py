@@ -1,4 +1,4 @@
-"""Points on numeric axes of revisions that were superseded or abandoned are removed: the right, and an index to find them.
+"""Points on numeric axes that were superseded are removed, and saves that rest are given up: a right, and two indexes.
 
 Revision ID: time_series_0002
 Revises: time_series_0001
@@ -15,7 +15,10 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Let the service delete, and find by series and revision."""
+    """Let the service delete, and find by series and revision, and saves that rest."""
+    run_script(
+        "create index idx_time_series_metadata_open_expires_at on public.time_series_metadata (open_expires_at)"
+    )
     run_script(
         "create index idx_time_series_numeric_points_series_revision "
         "on public.time_series_numeric_points (time_series_id, revision)"
@@ -27,3 +30,4 @@ def downgrade() -> None:
     """Let superseded rows stay."""
     run_script("revoke delete on public.time_series_numeric_points from tidemill_service")
     run_script("drop index public.idx_time_series_numeric_points_series_revision")
+    run_script("drop index public.idx_time_series_metadata_open_expires_at")

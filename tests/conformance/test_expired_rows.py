@@ -25,7 +25,6 @@ from tidemill.domain.context import DecideSpec
 from tidemill.domain.errors import CommitUnknown
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import Outcome
-from tidemill.domain.state import State
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -33,6 +32,7 @@ from tidemill.storage.database.pool import close_pool, create_pool
 
 STREAM = Stream.of(replace(context, partitions=2))
 STATE = cache_entries.state
+(ENDING,) = STATE.endings
 PAST, LATER = datetime(2026, 1, 1, tzinfo=UTC), datetime(2999, 1, 1, tzinfo=UTC)
 FIRST = (datetime.min.replace(tzinfo=UTC), "")
 
@@ -132,9 +132,9 @@ async def test_what_is_over_is_listed_in_pages_by_its_time_and_key(subject: Subj
     await subject.end("b", "d", at=PAST)
     await subject.end("a", at=PAST + timedelta(days=1))
     await subject.entries.send(entry("Delete", "e"))
-    first = await subject.store.expired(STATE, FIRST, 2)
+    first = await subject.store.expired(STATE, ENDING, FIRST, 2)
     assert first == [(PAST, "b"), (PAST, "d")]
-    assert await subject.store.expired(STATE, first[-1], 2) == [(PAST + timedelta(days=1), "a")]
+    assert await subject.store.expired(STATE, ENDING, first[-1], 2) == [(PAST + timedelta(days=1), "a")]
 
 
 async def test_a_row_is_removed_by_a_command_in_the_log_and_an_event_like_any_other(subject: Subject) -> None:
@@ -169,8 +169,8 @@ class Meanwhile:
         self._store = store
         self._act = act
 
-    async def expired(self, state: State, after: Any, limit: int) -> Sequence[tuple[datetime, str]]:
-        listed = await self._store.expired(state, after, limit)
+    async def expired(self, *asked: Any) -> Sequence[tuple[datetime, str]]:
+        listed = await self._store.expired(*asked)
         if listed:
             await self._act()
         return listed

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from tests.fakes.codecs import JsonCodec
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.followers import MemoryFollower
 from tests.support.engine.commands import Harness, base, codes, create_lanes, outcomes
 from tidemill.commands import superseded
-from tidemill.commands.expiry import FlowingLanes
+from tidemill.commands.expiry import ExpirySweeper, FlowingLanes
+from tidemill.commands.handlers import handlers_of
 from tidemill.commands.internal_commands import InternalCommandWriter
 from tidemill.commands.ports import CommandStore
 from tidemill.commands.superseded import SERVICE, SupersededSweeper
 from tidemill.contexts.time_series import context, messages, time_series
+from tidemill.domain.context import DecideSpec
+from tidemill.domain.decision import Accepted, Rejected
 from tidemill.domain.errors import CommitUnknown
 from tidemill.domain.lane import Claim
 from tidemill.domain.messages import CommandBase, Outcome
@@ -96,6 +102,23 @@ class Subject:
             STREAM, store=store or self.store, writer=writer, lanes=self.lanes, every_s=60.0
         )
 
+    async def rest(self, key: str) -> None:
+        """Let the open save of a series have rested too long, as if the time had passed."""
+        if isinstance(self.store, MemoryCommandStore):
+            held = self.store.tables.states[OWNER.name]
+            held[key] = replace(held[key], open_expires_at=datetime(2026, 1, 1, tzinfo=UTC))
+        else:
+            statement = "update time_series_metadata set open_expires_at = '2026-01-01' where id = $1"
+            await self.pool.execute(statement, key)
+
+    def lapses(self) -> ExpirySweeper:
+        """Return what gives up saves that rest."""
+        handler = handlers_of(STREAM, JsonCodec(STREAM), 1_000_000)[DecideSpec]
+        writer = InternalCommandWriter(self.store, SystemClock())
+        return ExpirySweeper(
+            STREAM, store=self.store, handler=handler, writer=writer, lanes=self.lanes, every_s=60.0
+        )
+
     async def rows(self) -> dict[tuple[str, int], int]:
         """Return how many rows there are of each series and revision."""
         if isinstance(self.store, MemoryCommandStore):
@@ -169,6 +192,37 @@ async def test_what_an_abandoned_save_filled_is_removed(subject: Subject) -> Non
     await subject.sweeper().look()
     assert await subject.rows() == {("a", 1): 1}
     assert await subject.removals() == [(APPLIED, 0, 2)]
+
+
+async def test_a_save_that_rests_is_given_up_by_the_service_and_its_points_are_removed(
+    subject: Subject,
+) -> None:
+    await subject.own(0, 1)
+    await subject.send(create("a"), save("a", 1), opened("a"), fill("a", 2), create("b"), opened("b"))
+    await subject.rest("a")
+    await subject.sweeper().look()
+    assert ("a", 2) in await subject.rows(), "only what its row says is given up, not what a clock says"
+    await subject.lapses().look()
+    await subject.sweeper().look()
+    assert await subject.rows() == {("a", 1): 1}
+    late = [fill("a", 1), completed("a", 2), completed("b", 0), opened("a", "other")]
+    assert codes(await subject.series.send(*late)) == ["NO_SAVE", "NO_SAVE", None, None]
+
+
+async def test_a_save_is_given_up_from_its_time_on_and_not_before(subject: Subject) -> None:
+    await subject.own(0, 1)
+    await subject.send(create("a"), opened("a"), fill("a", 2))
+    await subject.rest("a")
+    lapse = OWNER.lapse
+    assert lapse is not None
+    rested = (await subject.store.expired(OWNER, lapse, (datetime.min.replace(tzinfo=UTC), ""), 10))[0]
+    assert rested[1] == "a"
+    row = SimpleNamespace(deleted=False, open_save="mine", open_expires_at=rested[0])
+    command = lapse.make("a", base(service_name="tidemill.expiry"))
+    just_before = lapse.rule(row, command, rested[0] - timedelta(microseconds=1))
+    assert isinstance(just_before, Rejected)
+    assert isinstance(lapse.rule(row, command, rested[0]), Accepted)
+    assert isinstance(lapse.rule(None, command, rested[0]), Rejected)
 
 
 async def test_of_saves_that_were_given_up_the_last_one_stays_while_it_is_open(subject: Subject) -> None:

@@ -28,7 +28,7 @@ from tidemill.domain.errors import (
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.read_view import CurrentFacts
-from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.header_json import headers_text
@@ -199,16 +199,15 @@ class MemoryCommandStore:
         return frozenset(lane for lane, wait in held.items() if wait.over_at is None and now < wait.until)
 
     async def expired(
-        self, state: State, after: tuple[datetime, str], limit: int
+        self, state: State, ending: Expiry, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         self.check()
-        assert state.expiry is not None
-        now, column = SystemClock().now(), state.expiry.column
+        now, column = SystemClock().now(), ending.column
         rows = self.tables.states.get(state.table.name, {}).items()
         over = [
             (getattr(row, column), key)
             for key, row in rows
-            if state.in_force(row) and not state.in_force(row, now)
+            if state.in_force(row) and ending.is_over(row, now)
         ]
         return sorted(pair for pair in over if pair > after)[:limit]
 

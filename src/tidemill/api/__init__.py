@@ -30,7 +30,7 @@ A context is one value of `Context`. It names its commands, its events and its r
   entities have it by themselves.
 - `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
-  several entities that share a life.
+  several entities that share a life. `Extra(lapse=Expiry(...))`: what about a row ends by itself at a time.
 - A wrong declaration is a `ContractError` at start, before anything is consumed.
 
 Names of this module change only with a note in the changelog, and their old form works for one more version. All other
@@ -71,7 +71,7 @@ from tidemill.domain.projection import Fold, Key, Projection, Recorded
 from tidemill.domain.query import Query
 from tidemill.domain.read_view import CurrentFacts, SupersededRemoval
 from tidemill.domain.secrets import Secret, SecretReader
-from tidemill.domain.state import SignInColumns
+from tidemill.domain.state import Expiry, SignInColumns
 from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.rate_limits import RateLimiter
 
@@ -93,6 +93,7 @@ __all__ = [
     "Email",
     "Entity",
     "EventBase",
+    "Expiry",
     "Extra",
     "Fold",
     "Json",

@@ -1,5 +1,6 @@
 """Rows whose time is over are removed by the service's own commands, lane by lane, under the lane's claim.
 
+So ends what lapses, which is about a row that stays in force.
 From its time on no rule and no reader takes such a row for one in force, so nobody notices when a sweep comes. What a
 sweep lists is decided anew under the lock of its lane, by the time of that transaction: a row that was renewed or
 replaced meanwhile stays.
@@ -113,14 +114,14 @@ class ExpirySweeper(Periodic):
         self._lanes = lanes
 
     async def look(self) -> None:
-        """Remove what is over. Raises `TransientError`; what was committed before stays so."""
+        """Remove and end what is over. Raises `TransientError`; what was committed before stays so."""
         for state in self._stream.states:
-            if state.expiry is not None:
-                await self._sweep(state, state.expiry)
+            for ending in state.endings:
+                await self._sweep(state, ending)
 
     async def _sweep(self, state: State, expiry: Expiry) -> None:
         after = _FIRST
-        while listed := await self._store.expired(state, after, PAGE_ROWS):
+        while listed := await self._store.expired(state, expiry, after, PAGE_ROWS):
             after = listed[-1]
             for claim, keys in self._lanes.owning([key for _, key in listed], self._stream.partitions):
                 await self._remove(claim, expiry, keys)

@@ -163,9 +163,7 @@ class DecideHandler:
             if isinstance(spec, DecideSpec)
         }
         self._numbers |= {
-            state.expiry.command: number
-            for number, state in enumerate(stream.states)
-            if state.expiry is not None
+            ending.command: number for number, state in enumerate(stream.states) for ending in state.endings
         }
         self._foreseen = foreseen_by(self._plan, self._numbers)
         for state in stream.states:

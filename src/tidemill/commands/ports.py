@@ -15,7 +15,7 @@ from tidemill.domain.errors import Unreadable
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import MAX_AHEAD, Claim, InboundRecord, Progress
 from tidemill.domain.messages import EventBase
-from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.table_shape import TableShape
 
 T = TypeVar("T")
@@ -336,7 +336,7 @@ class CommandStore(SupersededOwners, Protocol):
         ...
 
     async def expired(
-        self, state: State, after: tuple[datetime, str], limit: int
+        self, state: State, ending: Expiry, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         """Return (time, key) of rows that are not deleted and whose time is over, in that order; the next `limit`."""
         ...

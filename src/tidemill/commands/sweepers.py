@@ -39,7 +39,7 @@ def with_sweepers(
     """
     lanes, writer = FlowingLanes(follower), InternalCommandWriter(store, SystemClock())
     sweepers: dict[str, Service] = {}
-    if any(state.expiry is not None for state in stream.states):
+    if any(state.endings for state in stream.states):
         sweepers["expiry"] = ExpirySweeper(
             stream,
             store=store,

@@ -74,9 +74,9 @@ class SignInColumns:
 
 @dataclass(frozen=True)
 class Expiry:
-    """How rows end by themselves, once their time is over.
+    """How rows, or something about them, end by themselves once a time is over.
 
-    `column`: the time from which on a row is in force no more; null: never. `command`: what the service itself decides
+    `column`: that time; null: never. `command`: what the service itself decides
     about such a row, by `rule(state, command, at)`, which accepts it while the row's time is over; `key(command)`: the
     key of the row. `make(key, base)`: the command about a row, with the base fields of a message.
     """
@@ -105,8 +105,9 @@ class State:
     the row that an event changes; None: it is the key of the event's record. `view`: what readers see of the rows.
     `sign_in`: who may sign in, as `entity` checks it; None: rows are no accounts. `http`: the commands that HTTP makes
     of its verbs, each accepted by one event; None: it only reads the rows. `expiry`: how rows end by themselves; None:
-    they do not. `new_rows`: `evolve` always returns a row that nothing else holds, of a plain dataclass without slots:
-    the engine fills its fields in place.
+    they do not. From the time on such a row is in force no more. `lapse`: how something about a row ends by itself,
+    while the row stays in force. `new_rows`: `evolve` always returns a row that nothing else holds, of a plain
+    dataclass without slots: the engine fills its fields in place.
     """
 
     model: type[Any]
@@ -123,12 +124,18 @@ class State:
     sign_in: SignInColumns | None = None
     http: Crud | None = None
     expiry: Expiry | None = None
+    lapse: Expiry | None = None
     new_rows: bool = False
 
     @property
     def name(self) -> str:
         """Return the name of the collection, which is that of its table."""
         return str(self.table.name)
+
+    @property
+    def endings(self) -> tuple[Expiry, ...]:
+        """Return what ends by itself."""
+        return tuple(ending for ending in (self.expiry, self.lapse) if ending is not None)
 
     def in_force(self, row: Any, at: datetime | None = None) -> bool:
         """Tell whether there is a row, and it is not deleted. `at`: nor is its time over then."""

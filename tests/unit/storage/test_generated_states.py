@@ -21,7 +21,7 @@ def test_rows_are_updated_by_key_and_version_in_the_columns_that_are_named() -> 
 
 def test_rows_whose_time_is_over_are_listed_by_that_time_and_their_key() -> None:
     """`now()`, which an index can serve; `clock_timestamp()` it could not."""
-    assert table_sql.select_expired(cache_entries.state) == (
+    assert table_sql.select_expired(cache_entries.state, "expires_at") == (
         "select t.expires_at, t.id from public.cache_entries t where t.expires_at <= now() and not t.deleted "
         "and (t.expires_at, t.id) > ($1, $2) order by t.expires_at, t.id limit $3"
     )

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.messages import EventBase
-from tidemill.domain.state import SignInColumns
+from tidemill.domain.state import Expiry, SignInColumns
 
 Rule = Callable[[Any, Any, datetime], Rejected | None]
 """`(row | None, command, at) -> Rejected | None`: an own rule, asked when those of the entity are content."""
@@ -143,7 +143,8 @@ class Life:
 class Extra:
     """Own commands of an entity. `evolve(row, event, at)` gets the `events` that the entity does not know.
 
-    `fields`: those of the class that only `evolve` fills; each has a default, with which a row begins.
+    `fields`: those of the class that only `evolve` fills; each has a default, with which a row begins. `lapse`: what
+    the service itself decides about a row once a time of it is over, while the row stays in force.
     """
 
     commands: tuple[DecideSpec, ...] = ()
@@ -151,6 +152,7 @@ class Extra:
     evolve: Callable[[Any, Any, datetime], Any] | None = None
     codes: Mapping[str, str] = field(default_factory=dict)
     fields: tuple[str, ...] = ()
+    lapse: Expiry | None = None
 
 
 @dataclass(frozen=True)

@@ -149,6 +149,7 @@ def state_of(
             reused=options.delete == "hard",
         ),
         expiry=_expiry(naming, messages, rules, options),
+        lapse=options.more.lapse,
     )
 
 

@@ -1,6 +1,9 @@
 """Time series: what a frame looks like, and its points, which are appended to, or saved anew all at once."""
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
+from operator import attrgetter
+from typing import Any
 
 from sqlalchemy import Table
 
@@ -9,6 +12,7 @@ from tidemill.api import (
     Compression,
     Crud,
     DecideSpec,
+    Expiry,
     Extra,
     Query,
     Retention,
@@ -26,6 +30,10 @@ def _about_points(model: type[CommandBase], rule: rules.Rule, table: Table) -> D
 
 def _about_series(model: type[CommandBase], rule: rules.Rule) -> DecideSpec:
     return decide(model, rule, clocked=True)
+
+
+def _lapse(key: str, base: Mapping[str, Any]) -> CommandBase:
+    return messages.LapseTimeSeriesSave.model_validate({"time_series_id": key, **base})
 
 
 _append, _save, _fill = rules.append_points, rules.save_points, rules.fill_save
@@ -47,6 +55,7 @@ time_series = entity(
     index=(
         named("idx_time_series_metadata_created_at", "created_at"),
         named("idx_time_series_metadata_time_column", "time_column"),
+        named("idx_time_series_metadata_open_expires_at", "open_expires_at"),
     ),
     rules=(rules.fixed_axis,),
     more=Extra(
@@ -61,6 +70,13 @@ time_series = entity(
             "open_save",
             "open_points",
             "open_expires_at",
+        ),
+        lapse=Expiry(
+            "open_expires_at",
+            messages.LapseTimeSeriesSave,
+            rules.lapse_save,
+            key=attrgetter("time_series_id"),
+            make=_lapse,
         ),
     ),
 )

@@ -214,6 +214,10 @@ class AbandonTimeSeriesSave(Save, Series, CommandBase):
     """Give up an open save; the series keeps its present points."""
 
 
+class LapseTimeSeriesSave(Series, CommandBase):
+    """Give up a save for which nothing arrived for too long; the service's own."""
+
+
 def _event(name: str, command: type[CommandBase], doc: str) -> type[EventBase]:
     return fact_event(name, command, doc)
 

@@ -88,6 +88,14 @@ def abandon_save(series: Any, command: messages.AbandonTimeSeriesSave, at: datet
     return _not_open(series, command, at) or accepted(messages.TimeSeriesSaveAbandoned.of(command))
 
 
+def lapse_save(series: Any, command: messages.LapseTimeSeriesSave, at: datetime) -> Decision:
+    """Accept the end of an open save that rested too long; one for which something arrived meanwhile stays open."""
+    if _absent(series, command) or series.open_save is None or at < series.open_expires_at:
+        return rejected("NO_SAVE", f"no save of {_named(command)} rested too long")
+    fields = {**command.model_dump(), "save": series.open_save}
+    return accepted(messages.TimeSeriesSaveAbandoned.model_validate(fields))
+
+
 # --- why not ---
 
 

@@ -115,7 +115,9 @@ LANES_WAITING = _gauge(
     "service",
 )
 ROWS_EXPIRED = _counter(
-    "rows_expired_total", "rows removed by this process because their time was over", "aggregate"
+    "rows_expired_total",
+    "rows that this process removed, or of which it ended something, because their time was over",
+    "aggregate",
 )
 ROWS_SUPERSEDED = _counter(
     "rows_superseded_total",

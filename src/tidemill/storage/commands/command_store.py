@@ -19,7 +19,7 @@ from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.domain.read_view import CurrentFacts
-from tidemill.domain.state import State
+from tidemill.domain.state import Expiry, State
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
 from tidemill.storage.database import superseded_sql, table_sql
@@ -60,11 +60,11 @@ class CommandDatabase:
         return headers_text(headers)
 
     async def expired(
-        self, state: State, after: tuple[datetime, str], limit: int
+        self, state: State, ending: Expiry, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         async with connection(self._pool.questions) as borrowed:
             with on_tables():
-                rows = await borrowed.fetch(table_sql.select_expired(state), *after, limit)
+                rows = await borrowed.fetch(table_sql.select_expired(state, ending.column), *after, limit)
         return [(row[0], row[1]) for row in rows]
 
     async def owners_of_superseded(

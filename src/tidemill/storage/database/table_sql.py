@@ -121,10 +121,9 @@ def select_in_force(state: State, *, locked: bool) -> str:
 
 
 @lru_cache(maxsize=256)
-def select_expired(state: State) -> str:
+def select_expired(state: State, column: str) -> str:
     """Return the statement that lists rows whose time is over, by that time and their key: $3 after ($1, $2)."""
-    assert state.expiry is not None
-    ends, key = quoted(state.expiry.column), quoted(state.key)
+    ends, key = quoted(column), quoted(state.key)
     return (
         f"select t.{ends}, t.{key} from {table_name(state.table)} t "
         f"where t.{ends} <= now(){_where_in_force(state, 't')} "
