@@ -1,4 +1,4 @@
-"""The statement that updates the rows of an aggregate, word by word, and the columns that it names."""
+"""The statements about the rows of an aggregate, word by word, and the columns that an update names."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from typing import Any
 
 from tidemill.contexts.cache_entries import cache_entries
 from tidemill.contexts.client_configs import client_configs
+from tidemill.contexts.time_series import time_series
+from tidemill.contexts.time_series.points import CURRENT
 from tidemill.domain.state_rows import changed_row
 from tidemill.storage.commands.narrow_updates import names_to_write
-from tidemill.storage.database import table_sql
+from tidemill.storage.database import superseded_sql, table_sql
+
+NUMERIC = CURRENT[1]
 
 
 def test_rows_are_updated_by_key_and_version_in_the_columns_that_are_named() -> None:
@@ -56,3 +60,25 @@ def test_an_equal_value_that_may_be_stored_differently_is_written() -> None:
 def test_of_few_rows_all_columns_are_written_so_that_there_are_few_statements() -> None:
     old = [row(1)]
     assert names_to_write(client_configs.state, old, old) == tuple(client_configs.table.columns.keys())
+
+
+def test_owners_of_superseded_facts_are_listed_by_two_looks_into_an_index() -> None:
+    assert superseded_sql.select_owners(NUMERIC, time_series.state) == (
+        "select o.id, exists (select from public.time_series_numeric_points f where f.time_series_id = o.id "
+        "and f.revision < o.revision) or exists (select from public.time_series_numeric_points f "
+        "where f.time_series_id = o.id and f.revision > o.revision and (o.open_save is null "
+        "or f.revision < o.newest_revision)) from (select * from public.time_series_metadata where id > $1 "
+        "order by id limit $2) o order by o.id"
+    )
+
+
+def test_superseded_facts_are_deleted_by_their_place_and_counted_by_owner() -> None:
+    of_one = "from public.time_series_numeric_points f where f.time_series_id = o.id and f.revision"
+    assert superseded_sql.delete_superseded(NUMERIC, time_series.state) == (
+        "with gone as (delete from public.time_series_numeric_points where ctid = any(array("
+        "select s.ctid from public.time_series_metadata o cross join lateral ("
+        f"(select f.ctid {of_one} < o.revision limit $2) union all "
+        f"(select f.ctid {of_one} > o.revision and (o.open_save is null or f.revision < o.newest_revision) limit $2)"
+        ") s where o.id = any($1::text[]) limit $2)) returning time_series_id) "
+        "select time_series_id, count(*) from gone group by time_series_id order by time_series_id"
+    )
