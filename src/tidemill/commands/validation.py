@@ -31,7 +31,8 @@ from tidemill.domain.stream import Stream
 
 MAX_KEY_BYTES = 4096
 
-_MAX_MESSAGE_CHARACTERS = 500
+_MAX_MESSAGE_CHARACTERS = 1_000
+"""As many as the log keeps."""
 
 _OWN_TEXTS = frozenset({"value_error", "assertion_error"})
 """Pydantic's names of faults whose text a validator of a context wrote."""

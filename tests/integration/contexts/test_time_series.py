@@ -183,6 +183,25 @@ async def test_the_event_of_points_has_their_bits(pool: Pool) -> None:
     assert payload[10:] == sent[10:]
 
 
+async def test_one_answer_names_the_faulty_points_of_every_list(pool: Pool) -> None:
+    harness = await claimed(pool)
+    early = datetime(1899, 12, 31, tzinfo=UTC)
+    lists = {
+        "columns": [0, *[5] * 46],
+        "values": [1.0, *[float("nan")] * 46],
+        "times": [*[early] * 46, FIRST],
+    }
+    wrong = base(time_series_id="s", column_names=["open"], **lists)
+    done = await send(harness, create(), messages.AppendTimeSeriesPoints.model_construct(**wrong))
+    assert codes(done) == [None, "INVALID"]
+    detail = await pool.fetchval("select detail from tm.log where code = 'INVALID'")
+    columns, values, times = detail.split("; ")
+    assert columns.startswith("columns.1 is 5, columns.2 is 5, ")
+    assert columns.endswith("columns.10 is 5 and 36 more, but column_names has 1: places begin with 0")
+    assert values.endswith("values.10 and 36 more are NaN: send null, or leave the number out")
+    assert times.endswith("times.9 1899-12-31T00:00:00+00:00 and 36 more are not in 1900-01-01 to 2100-01-01")
+
+
 # --- one revision at a time ---
 
 
