@@ -108,7 +108,11 @@ class LackingFeature:
 def lacking(
     declared: Mapping[str, Sequence[CommunityFeature]], edition: EditionFeatures
 ) -> list[LackingFeature]:
-    """Return the declared features, by aggregate, that a database lacks."""
+    """Return the declared features, by aggregate, that a database lacks.
+
+    What was made before a move to the Apache edition is still in the catalogue, but does no work there.
+    """
+    working = edition.present if edition.is_community else ()
     advice = (
         "`tidemill migrate` adds it"
         if edition.is_community
@@ -118,7 +122,7 @@ def lacking(
         LackingFeature(aggregate, feature.name, feature.instead, advice)
         for aggregate, features in declared.items()
         for feature in features
-        if feature.name not in edition.present
+        if feature.name not in working
     ]
 
 

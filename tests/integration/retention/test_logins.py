@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from urllib.parse import quote, urlsplit
 
 import asyncpg
 import pytest
 
 from tests.support.archive.site import TABLE, Archive, archive
-from tests.support.servers.databases import execute
 from tidemill.domain.errors import TidemillError
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.retention.arrow_reader import read
@@ -38,23 +36,6 @@ LATE = """
 insert into tm_late.public__market_data (time, symbol, price, source, command_id, tm_range_start)
 select range_start + interval '3 days', 'L', 1.5, 'late', gen_random_uuid(), range_start from tm.archive limit 1
 """
-
-
-@pytest.fixture
-def login(database: str, unique_name: Callable[[str], str]) -> Iterator[Login]:
-    """Makes the address of a new login that is a member of a role."""
-    made = []
-
-    def make(role: str) -> str:
-        user = unique_name("login")
-        execute(database, f"create role \"{user}\" login password 'secret' in role {role}")
-        made.append(user)
-        parts = urlsplit(database)
-        return parts._replace(netloc=f"{quote(user)}:secret@{parts.hostname}:{parts.port}").geturl()
-
-    yield make
-    for user in made:
-        execute(database, f'drop owned by "{user}"', f'drop role "{user}"')
 
 
 async def test_each_login_can_do_its_part_and_no_more(database: str, tmp_path: Path, login: Login) -> None:

@@ -31,6 +31,11 @@ def test_on_the_apache_edition_all_is_lacking_and_something_stands_in_for_each()
     assert [query.name for query in telemetry_events.queries] == ["telemetry-by-hour"]
 
 
+def test_what_was_made_before_a_move_to_the_apache_edition_does_not_count() -> None:
+    missing = lacking(DECLARED, EditionFeatures(is_community=False, present=NAMES))
+    assert [feature.feature for feature in missing] == NAMES
+
+
 def test_on_the_community_edition_the_next_migration_adds_what_is_lacking() -> None:
     (missing,) = lacking(DECLARED, EditionFeatures(is_community=True, present=NAMES[:1]))
     assert (missing.feature, missing.advice) == (NAMES[1], "`tidemill migrate` adds it")

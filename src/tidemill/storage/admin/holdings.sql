@@ -14,13 +14,17 @@ select wanted as table_name, to_regclass(tm.late_table(wanted))::text as late, p
 from unnest($1::text[]) as wanted where to_regclass(tm.late_table(wanted)) is not null
 
 -- name: hot
--- A chunk of restored rows does not count. A chunk that is dropped meanwhile is in this snapshot's catalogue, but gone.
+-- The oldest end is not that of restored rows. A chunk that is dropped meanwhile is in this snapshot's catalogue, but gone.
+-- Compressed rows are in another table.
 select format('%s.%s', hypertable_schema, hypertable_name) as table_name,
-       coalesce(sum(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name)))), 0)::bigint as bytes,
+       coalesce(sum(pg_total_relation_size(to_regclass(format('%I.%I', chunk_schema, chunk_name)))), 0)::bigint
+       + coalesce(sum(pg_total_relation_size(packed.compress_relid)), 0)::bigint as bytes,
        min(range_end) filter (where not exists (
          select from tm.archive a where a.table_name = format('%s.%s', hypertable_schema, hypertable_name)
            and a.range_start = c.range_start and 'restored' in (a.state, a.held_from))) as oldest_end
 from timescaledb_information.chunks c
+left join _timescaledb_catalog.compression_settings packed
+  on packed.relid = to_regclass(format('%I.%I', c.chunk_schema, c.chunk_name))
 where format('%s.%s', hypertable_schema, hypertable_name) = any($1::text[]) group by 1
 
 -- name: mismatches
