@@ -183,14 +183,14 @@ class CompressedTable:
         await self.archive.settle()
 
     async def bring_back(self) -> None:
-        """Restore everything that left, with the owner's rights."""
+        """Restore everything that left."""
 
         async def claim() -> Claim:
             assert self.archive.claim is not None
             return self.archive.claim
 
         copies = LakeCopies(LakeReader([str(self.archive.lake)]))
-        restorer = Restorer(RestoreDatabase(self.owner), copies, claim, "ada")
+        restorer = Restorer(RestoreDatabase(self.archive.pool), copies, claim, "ada")
         facts = await self.archive.store.facts(self.table)
         for back in ranges_back(facts, LONG_AGO - MONTH, LONG_AGO + MONTH):
             await restorer.bring(self.archive.policy, back, MONTH, lambda rows: None)

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
 import pytest
 
 from tests.support.archive.site import TABLE, Archive, archive
+from tests.support.engine.commands import Harness, base, create_lanes, outcomes
+from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import TidemillError
+from tidemill.domain.stream import Stream
+from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.retention.arrow_reader import read
 
 Login = Callable[[str], str]
+IN_2010 = datetime(2010, 1, 12, tzinfo=UTC)
 
 FORGERIES = (
     "update tm.archive set state = 'verified', verified = '{}', deadline = null",
@@ -83,6 +91,24 @@ async def test_the_service_reads_the_registry_and_adds_late_rows_no_more(
         await service.close()
         await world.settle()
         assert (await world.states(), await world.hot(), await world.late()) == (["requested"], 20, 1)
+
+
+async def test_a_command_that_comes_late_is_diverted_by_the_login_of_the_service(
+    database: str, tmp_path: Path, login: Login
+) -> None:
+    async with archive(database, tmp_path / "lake") as world:
+        await world.fill(2010)
+        await world.settle()
+        stream = Stream.of(replace(market_data, partitions=1))
+        async with world.pool.acquire() as connection:
+            await create_lanes(connection, stream)
+        pool = await create_pool(login("tidemill_service"), application_name="service", size=2)
+        harness = Harness(stream, CommandDatabase(pool))
+        await harness.claim()
+        late = RecordMarketData(**base(symbol="L", time=IN_2010, price=1.5, source="s"))
+        assert outcomes(await harness.send(late)) == {"applied": 1}
+        await close_pool(pool)
+        assert (await world.hot(), await world.late()) == (20, 1)
 
 
 async def test_retention_keeps_tombstones_and_the_trail(database: str, tmp_path: Path, login: Login) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from tidemill.storage.database.errors import OutOfDate
 from tidemill.storage.database.sessions import Connection, session_of
 from tidemill.storage.database.statements import load_statements
 
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
+
+TableLock = Literal["access share", "row exclusive"]
+"""What keeps ALTER TABLE out. A login that may insert single columns may only take the first."""
 
 
 class PreparedShape(NamedTuple):
@@ -39,10 +42,10 @@ class Shapes:
         """Return the tables by their SQL names."""
         return sorted(self._copied)
 
-    async def note(self, table: str) -> None:
+    async def note(self, table: str, *, lock: TableLock = "row exclusive") -> None:
         """Note that rows are copied into `table` next, and lock it; the session remembers its columns."""
         if table not in self._known:
-            await self._borrowed.execute(f"lock table only {table} in row exclusive mode")
+            await self._borrowed.execute(f"lock table only {table} in {lock} mode")
             self._known[table] = PreparedShape(
                 *await self._borrowed.fetchrow(_SQL["shape"], table) or (0, ())
             )

@@ -32,7 +32,7 @@ from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
-from tidemill.storage.commands.column_shapes import Shapes
+from tidemill.storage.commands.column_shapes import Shapes, TableLock
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
@@ -236,7 +236,9 @@ class BatchTransaction:
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
     ) -> None:
         if schema != "tm":  # Tidemill's own tables are only altered by migrations, which only add
-            await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}")
+            # of late rows the service may write some columns only, and PostgreSQL asks for the right to the whole table
+            lock: TableLock = "access share" if schema == "tm_late" else "row exclusive"
+            await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}", lock=lock)
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
 
     async def demand_blame(self, error: BaseException) -> None:
