@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 
 async def stopped_within(stopping: asyncio.Event, seconds: float) -> bool:
     """Pause for so long, but not beyond a stop; return whether that came."""
+    if stopping.is_set():  # a timer that nothing waits for takes longer than all else here
+        return True
     try:
         async with asyncio.timeout(seconds):  # wait_for of Python 3.11 may swallow a cancellation
             await stopping.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -88,14 +89,27 @@ class Retrier:
 
     async def call(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what `work` returns, once it does. Raises its last error when a stop or the limit comes first."""
+        began_s = time.monotonic()
+        try:  # most work succeeds at once, and tenacity's objects for it would take as long as a short statement
+            return await work()
+        except Exception as error:
+            if not self._is_passing(error):
+                raise
+            failures = [error]
+        return await self._again(work, failures, began_s)
+
+    async def _again(self, work: Callable[[], Awaitable[T]], failures: list[Exception], began_s: float) -> T:
+        """Go on after a first attempt, which began at `began_s` and is in `failures` with its error."""
 
         async def attempt() -> T:  # tenacity awaits only what it sees to be a coroutine function
+            if failures:
+                raise failures.pop()
             return await work()
 
         retrying = AsyncRetrying(
             retry=retry_if_exception(self._is_passing),
             wait=wait_random_exponential(multiplier=FIRST_PAUSE_S, max=MAX_PAUSE_S),
-            stop=self._is_over,
+            stop=lambda _: self._is_over(began_s),
             sleep=self.pause,
             before_sleep=self._note,
             reraise=True,
@@ -134,10 +148,8 @@ class Retrier:
         """Wait, but not beyond a stop."""
         await stopped_within(self._stopping, seconds)
 
-    def _is_over(self, state: RetryCallState) -> bool:
-        return self.stopped or (
-            self._limit_s is not None and (state.seconds_since_start or 0) > self._limit_s
-        )
+    def _is_over(self, began_s: float) -> bool:
+        return self.stopped or (self._limit_s is not None and time.monotonic() - began_s > self._limit_s)
 
     def _note(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome else None

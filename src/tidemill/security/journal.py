@@ -12,10 +12,11 @@ from __future__ import annotations
 import hashlib
 import json
 import struct
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 from uuid import UUID
 
@@ -31,13 +32,17 @@ BEFORE_ALL: Final = bytes(32)
 """The hash before the first entry of a chain."""
 
 _FORMAT: Final = b"tidemill journal 1\0"
+_LENGTH: Final = struct.Struct(">cI")
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND: Final = timedelta(microseconds=1)
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 """One for all: `json.dumps` makes one for each value that is not written as by default, a third of an entry's time."""
 
 _MAX_NAMES_BYTES: Final = 1_200
 _MAX_NAME: Final = 40
 _MAX_DIGITS: Final = 18
+_MIN_TOO_LONG: Final = 10**_MAX_DIGITS
+_ESCAPED_NUL: Final = "\\u0000"
 
 
 class EntryKind(StrEnum):
@@ -66,6 +71,8 @@ class EntryRef(NamedTuple):
 class JournalEntry:
     """What is to be stored. `principal`: None if nobody was authenticated. `of`: the intent of an outcome.
 
+    `detail_text`: the detail in its canonical form.
+
     Raises `ValueError` for texts that are too long or that PostgreSQL does not store, and for a detail that is too
     large: whoever makes entries bounds them.
     """
@@ -77,13 +84,16 @@ class JournalEntry:
     command_id: UUID | None = None
     of: EntryRef | None = None
     detail: Detail = field(default_factory=dict)
+    detail_text: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         for text in (self.principal, self.action, self.collection):
             if text is not None and (len(text) > MAX_TEXT or not is_storable(text)):
                 raise ValueError(f"expected at most {MAX_TEXT} characters that PostgreSQL stores")
-        if len(canonical_detail(self.detail).encode(errors="strict")) > MAX_DETAIL_BYTES:
+        detail = canonical_detail(self.detail)
+        if len(detail) > MAX_DETAIL_BYTES or len(detail.encode(errors="strict")) > MAX_DETAIL_BYTES:
             raise ValueError(f"expected a detail of at most {MAX_DETAIL_BYTES} bytes")
+        object.__setattr__(self, "detail_text", detail)
 
 
 class JournalRow(NamedTuple):
@@ -178,6 +188,14 @@ def payload_detail(fields: Iterable[str], payload: bytes) -> Detail:
 
     Names are kept as long as they need at most 1,200 bytes, cut at 40 characters, and how many there are beyond.
     """
+    kept, beyond = _kept_names(tuple(fields))
+    detail: dict[str, Any] = {"fields": kept, "digest": hashlib.sha256(payload).hexdigest()}
+    return detail | ({"more_fields": beyond} if beyond else {})
+
+
+@lru_cache(maxsize=1_000)
+def _kept_names(fields: tuple[str, ...]) -> tuple[list[str], int]:
+    """Return what is kept of names, and how many are beyond: most requests for a command have the same."""
     kept: list[str] = []
     beyond, room = 0, _MAX_NAMES_BYTES
     for name in fields:
@@ -187,8 +205,7 @@ def payload_detail(fields: Iterable[str], payload: bytes) -> Detail:
             kept.append(cut)
         else:
             beyond += 1
-    detail: dict[str, Any] = {"fields": kept, "digest": hashlib.sha256(payload).hexdigest()}
-    return detail | ({"more_fields": beyond} if beyond else {})
+    return kept, beyond
 
 
 def is_storable(text: str) -> bool:
@@ -235,24 +252,41 @@ def _row(entry: JournalEntry, ref: EntryRef, at: datetime) -> JournalRow:
         command_id=entry.command_id,
         of_writer=entry.of.writer if entry.of else None,
         of_number=entry.of.number if entry.of else None,
-        detail=canonical_detail(entry.detail),
+        detail=entry.detail_text,
         hash=b"",
     )
 
 
 def canonical_detail(detail: Detail) -> str:
     """Return the one form of a detail: keys in order, no spaces. Raises `ValueError` for a value that has none."""
-    if not all(is_storable(name) and _has_one_form(value) for name, value in detail.items()):
-        raise ValueError("expected texts that PostgreSQL stores, and whole numbers of at most 18 digits")
-    return _dumped(detail)
+    if all(map(_has_one_form, detail.values())):
+        text = _dumped(detail)
+        # what PostgreSQL does not store is not ASCII there, or escaped: so the texts are seldom looked at one by one
+        if (text.isascii() and _ESCAPED_NUL not in text) or all(map(is_storable, _texts(detail))):
+            return text
+    raise ValueError("expected texts that PostgreSQL stores, and whole numbers of at most 18 digits")
 
 
 def _has_one_form(value: object) -> bool:
-    if isinstance(value, str):
-        return is_storable(value)
     if isinstance(value, int):
-        return abs(value) < 10**_MAX_DIGITS
-    return value is None or (isinstance(value, list | tuple) and all(map(_has_one_form, value)))
+        return abs(value) < _MIN_TOO_LONG
+    return (
+        isinstance(value, str)
+        or value is None
+        or (isinstance(value, list | tuple) and all(map(_has_one_form, value)))
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    """Yield all texts of a value, names among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.items():
+            yield from _texts(item)
+    elif isinstance(value, list | tuple):
+        for part in value:
+            yield from _texts(part)
 
 
 def _canonical_text(text: str) -> str:
@@ -294,12 +328,14 @@ def _framed(value: object) -> bytes:
     if value is None:
         return b"-"
     data = _bytes(value)
-    return b"+" + struct.pack(">I", len(data)) + data
+    return _LENGTH.pack(b"+", len(data)) + data
 
 
 def _bytes(value: object) -> bytes:
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass")
     if isinstance(value, UUID):
         return value.bytes
     if isinstance(value, datetime):
-        return str((value - _EPOCH) // timedelta(microseconds=1)).encode()
+        return b"%d" % ((value - _EPOCH) // _MICROSECOND)
     return str(value).encode(errors="surrogatepass")

@@ -86,6 +86,8 @@ class OutcomeWaits:
         self._news = asyncio.Event()
         self._stopping = False
         self._latest_s = float("inf")
+        self._wakes_at_s = float("inf")
+        """When `run` looks next; what is due later need not wake it."""
         self.over = asyncio.Event()
         """Set once the time that `end_within` left is over."""
 
@@ -108,7 +110,8 @@ class OutcomeWaits:
         self._waits[wait.correlation] = wait
         wait.answer.add_done_callback(lambda _: self._forget(wait))
         SUBMISSIONS_WAITING.set(len(self._waits))
-        self._news.set()
+        if wait.due_s < self._wakes_at_s:
+            self._news.set()
         return wait
 
     def reply(self, correlation: bytes, fields: Mapping[str, Any]) -> None:
@@ -152,7 +155,9 @@ class OutcomeWaits:
         while not self._stopping:
             self._news.clear()
             await self.look()
-            await stopped_within(self._news, self._pause_s())
+            pause_s = self._pause_s()
+            self._wakes_at_s = self._clock.monotonic_s() + pause_s
+            await stopped_within(self._news, pause_s)
 
     async def stop(self) -> None:
         """Let `run` end, and every wait without an outcome."""
