@@ -13,7 +13,13 @@ from tidemill.settings.http_pools import HttpPoolSettings
 
 def test_without_settings_each_class_has_its_default() -> None:
     assert HttpPoolSettings().pools() == POOLS
-    assert {pool.name: pool.size for pool in POOLS} == {"read": 8, "count": 2, "stream": 2, "write": 4}
+    assert {pool.name: pool.size for pool in POOLS} == {
+        "read": 8,
+        "page": 8,
+        "count": 2,
+        "stream": 2,
+        "write": 4,
+    }
 
 
 def test_each_class_is_set_by_itself() -> None:

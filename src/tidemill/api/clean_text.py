@@ -134,14 +134,19 @@ def clean(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _cleaned(model: type[BaseModel], name: str, value: Any) -> Any:
-    info = model.model_fields.get(name)
-    if info is None or not isinstance(value, str):
+    if not isinstance(value, str):
         return value
-    form = next(_forms([*info.metadata, info.annotation]), None)
+    form = _form_of(model, name)
     try:
         return value if form is None else form.cleaned(value)
     except ValueError:
         return value
+
+
+@lru_cache(maxsize=10_000)
+def _form_of(model: type[BaseModel], name: str) -> CleanForm | None:
+    info = model.model_fields.get(name)
+    return None if info is None else next(_forms([*info.metadata, info.annotation]), None)
 
 
 def _forms(parts: Any) -> Iterator[CleanForm]:

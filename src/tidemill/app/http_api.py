@@ -145,7 +145,7 @@ class _Parts:
         self.recorder = QueryRecorder(self.clock, plans=self._plans, slow_ms=settings.slow_query_ms)
         key = settings.cursor_key
         self.reader = CollectionReader(
-            CollectionDatabase(pools["read"], pools["count"]),
+            CollectionDatabase(pools["read"], pools["count"], page_pool=pools["page"]),
             key=urandom(32) if key is None else key.get_secret_value().encode(),
         )
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 
-def record_fields(model: type[BaseModel]) -> dict[str, type[BaseModel]]:
+@lru_cache(maxsize=1_000)
+def record_fields(model: type[BaseModel]) -> Mapping[str, type[BaseModel]]:
     """Return the fields of a message that hold a list of records, each with the class of its records."""
     classes = {name: _record_class(info.annotation) for name, info in model.model_fields.items()}
     return {name: record for name, record in classes.items() if record is not None}

@@ -10,4 +10,7 @@ from uuid import UUID
 def new_uuid7(at: datetime) -> UUID:
     """Return a new one of this time; its other 74 bits are random."""
     milliseconds = int(at.timestamp() * 1_000) & ((1 << 48) - 1)
-    return UUID(int=milliseconds << 80 | 0x7 << 76 | randbits(12) << 64 | 0b10 << 62 | randbits(62))
+    random = randbits(74)
+    return UUID(
+        int=milliseconds << 80 | 0x7 << 76 | random >> 62 << 64 | 0b10 << 62 | random & ((1 << 62) - 1)
+    )

@@ -23,6 +23,7 @@ from tidemill.queries.order import Order, Position
 VERSION: Final = 1
 _FORWARD: Final = "f"
 _TAG_BYTES: Final = 16
+_COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 
 def fingerprint(collection: VisibleCollection, where: Filter, order: Order) -> str:
@@ -40,7 +41,7 @@ class Cursors:
     def sealed(self, position: Position, arguments: str) -> str:
         """Return the cursor of a place. `arguments`: the fingerprint."""
         content = [VERSION, arguments, _FORWARD, position.given, position.values]
-        payload = json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+        payload = _COMPACT.encode(content).encode()
         return base64.urlsafe_b64encode(payload + self._tag(payload)).rstrip(b"=").decode()
 
     def opened(self, text: str, arguments: str) -> Position:

@@ -26,8 +26,11 @@ class HttpPoolSettings(Group):
 
     pool_read: Annotated[str, _pool_text("read")] = Field(
         "",
-        description="connections for points and pages, as `NAME=NUMBER[,NAME=NUMBER...]` of "
+        description="connections for documents and what left for the lake, as `NAME=NUMBER[,NAME=NUMBER...]` of "
         f"{_NAMES} ([pools](http.md#pools)); what is not named keeps its default, `size=8`",
+    )
+    pool_page: Annotated[str, _pool_text("page")] = Field(
+        "", description="the same for pages, by default `size=8`"
     )
     pool_count: Annotated[str, _pool_text("count")] = Field(
         "", description="the same for counts and aggregates, by default `size=2`"
@@ -55,6 +58,7 @@ class HttpPoolSettings(Group):
         """Return the pools of a process."""
         texts = {
             "read": self.pool_read,
+            "page": self.pool_page,
             "count": self.pool_count,
             "stream": self.pool_stream,
             "write": self.pool_write,

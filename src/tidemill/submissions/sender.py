@@ -11,7 +11,10 @@ import asyncio
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
+
+from prometheus_client import Counter, Histogram
 
 from tidemill.domain.errors import RequestFault, RequestRefused, TransientError, Unavailable, UsageError
 from tidemill.domain.messages import Outcome
@@ -240,7 +243,8 @@ class Submitter:
             sending.add_done_callback(_look_at)
             return None
         try:
-            await asyncio.wait({sending})
+            if not sending.done():
+                await asyncio.wait({sending})
             wait.offset = sending.result()
         except (Unavailable, asyncio.CancelledError) as error:
             if isinstance(error, asyncio.CancelledError) and not sending.cancelled():
@@ -280,8 +284,14 @@ class Submitter:
     def _count(self, submission: Submission, answer: Answered, began_s: float) -> None:
         aggregate = submission.target.stream.aggregate
         result = answer.code if isinstance(answer, RequestRefused) else (answer.outcome or "unknown")
-        SUBMISSIONS.labels(aggregate, result).inc()
-        SUBMISSION_SECONDS.labels(aggregate).observe(self._parts.clock.monotonic_s() - began_s)
+        submissions, seconds = _metrics(aggregate, str(result))
+        submissions.inc()
+        seconds.observe(self._parts.clock.monotonic_s() - began_s)
+
+
+@cache  # aggregates and codes are few; to look a metric up takes longer than to count
+def _metrics(aggregate: str, result: str) -> tuple[Counter, Histogram]:
+    return SUBMISSIONS.labels(aggregate, result), SUBMISSION_SECONDS.labels(aggregate)
 
 
 def _intent(one: _Placed) -> Intent:

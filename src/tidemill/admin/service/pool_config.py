@@ -53,10 +53,11 @@ class PoolConfig:
 _NAMES = ("size", "min_size", "overflow", "acquire_s", "recycle_s", "ping_after_s")
 
 POOLS = (
-    # Its statements are the generator's alone, and set nothing beyond their transaction.
+    # The statements of these two are the generator's alone: they set nothing, or the same for all of a session.
     PoolConfig(name="read", size=8, cleans=False),
+    PoolConfig(name="page", size=8, cleans=False),
     PoolConfig(name="count", size=2),
     PoolConfig(name="stream", size=2),
     PoolConfig(name="write", size=4),
 )
-"""The classes of work: points and pages; counts and aggregates; streams; tokens, journal and look-ups of outcomes."""
+"""The classes of work: documents, and what left for the lake; pages; counts and aggregates; streams; tokens, journal and look-ups of outcomes."""

@@ -137,8 +137,8 @@ class ReadRoutes(ReadParts):
 
     async def _page(self, exchange: Exchange) -> HttpAnswer:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
-        request = replace(page_request(collection, exchange.pairs), numbers_native=native)
-        answer, page = await self._paged(exchange, collection, request)
+        request = page_request(collection, exchange.pairs)
+        answer, page = await self._paged(exchange, collection, request, native=native)
         if page.next is not None:
             answer.add(b"link", f'<{_next_url(exchange, page.next)}>; rel="next"')
         return answer
@@ -146,18 +146,17 @@ class ReadRoutes(ReadParts):
     async def _query(self, exchange: Exchange) -> HttpAnswer:
         collection, native = readable(self.collections, exchange), demand_json(exchange.header("accept"))
         _demand_no_parameters(exchange)
-        request = replace(body_request(collection, await exchange.json()), numbers_native=native)
-        answer, _ = await self._paged(exchange, collection, request)
+        request = body_request(collection, await exchange.json())
+        answer, _ = await self._paged(exchange, collection, request, native=native)
         return answer
 
     async def _paged(
-        self, exchange: Exchange, collection: VisibleCollection, request: PageRequest
+        self, exchange: Exchange, collection: VisibleCollection, request: PageRequest, *, native: bool
     ) -> tuple[HttpAnswer, PageAnswer]:
         read = await ReadRun.begin(self, exchange, collection)
+        whole = replace(request, numbers_native=native, timeout_s=self.timeout_s)
         with read.timed(_page_pattern(collection, request)) as run:
-            page, partial = await self.reads.page(
-                collection, replace(request, timeout_s=self.timeout_s), strict=exchange.prefer.strict
-            )
+            page, partial = await self.reads.page(collection, whole, strict=exchange.prefer.strict)
             run.rows, run.sql = page.row_count, page.sql
         return read.finished(HttpAnswer(200, _query_response(page, partial, read.seconds))), page
 

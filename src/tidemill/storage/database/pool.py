@@ -234,6 +234,7 @@ _CLEAN: Final = (
 async def _clean(returned: asyncpg.Connection[asyncpg.Record]) -> None:
     """Leave nothing of what a session was used for; the pool has rolled back an open transaction before."""
     await returned.execute(_CLEAN)
+    cast("Session", returned).settled = ""
 
 
 async def _nothing_to_reset(returned: asyncpg.Connection[asyncpg.Record]) -> None:

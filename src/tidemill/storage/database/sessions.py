@@ -48,6 +48,8 @@ class Session(_Driver):
         self.shapes: dict[str, Any] = {}
         """The tables that its COPYs were prepared for: `storage.shapes`."""
         self.use = SessionUse()
+        self.settled = ""
+        """What was set for all statements of the session, by those who alone use its pool."""
 
     def prove(self) -> None:
         """Record that a statement has succeeded on it."""
@@ -88,6 +90,24 @@ def lend_idle(pool: Pool) -> Awaitable[Connection] | None:
         return None
     lending: Awaitable[Connection] = place.acquire()
     return lending
+
+
+def give_back_quiet(borrowed: Connection) -> Awaitable[None] | None:
+    """Return what gives a connection back on which nothing is left to do, None if something is.
+
+    Only for pools that do not clean. The driver makes a task and a timer for each, so that what it waits for ends
+    whoever is cancelled; here nothing is waited for.
+    """
+    inside: Any = borrowed
+    session, place = inside._con, inside._holder  # noqa: SLF001  there is no public way
+    if session is None or session.is_closed() or place._generation != place._pool._generation:  # noqa: SLF001  as above
+        return None
+    wire = session._protocol  # noqa: SLF001  as above
+    if wire.is_in_transaction() or wire._is_cancelling() or wire.queries_count >= place._max_queries:  # noqa: SLF001  as above
+        return None
+    session._on_release()  # noqa: SLF001  as above
+    returning: Awaitable[None] = place.release(None)
+    return returning
 
 
 async def consequence(borrowed: Connection, session: Session, error: Exception) -> Exception:

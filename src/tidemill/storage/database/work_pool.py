@@ -32,7 +32,13 @@ from tidemill.storage.database.pool import (
     close_pool,
     create_pool,
 )
-from tidemill.storage.database.sessions import Session, SessionUse, lend_idle, session_of
+from tidemill.storage.database.sessions import (
+    Session,
+    SessionUse,
+    give_back_quiet,
+    lend_idle,
+    session_of,
+)
 
 _CLOSE_S: Final = 1.0
 _PING: Final = "select 1"
@@ -195,14 +201,21 @@ class WorkPool:
         pool, now = self._opened(), self._clock.monotonic_s()
         if _was_lost(borrowed):
             self._invalid += 1
-        elif pool.get_size() > self.config.size or now - use.opened_s >= self.config.recycle_s:
+        elif self._is_beyond_its_size(pool) or now - use.opened_s >= self.config.recycle_s:
             await _end(borrowed)
         use.returned_s = now
+        if not self.config.cleans and (returning := give_back_quiet(borrowed)) is not None:
+            await returning
+            return
         try:
             # not asyncpg's default, which is what was left of the time to get it
             await pool.release(borrowed, timeout=_CLEAN_S)
         except DRIVER_ERRORS:
             self._invalid += 1  # it could not be cleaned, and was cut; the work on it has its result
+
+    def _is_beyond_its_size(self, pool: Pool) -> bool:
+        # to count takes as long as to lend
+        return self.config.overflow > 0 and pool.get_size() > self.config.size
 
     def _opened(self) -> Pool:
         if self._pool is None:

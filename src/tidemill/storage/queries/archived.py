@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from uuid import UUID
 
@@ -14,11 +15,13 @@ from tidemill.storage.database.table_sql import quoted
 _SQL = load_statements(Path(__file__).with_name("archived.sql"))
 
 
+@lru_cache(maxsize=1_000)
 def late_table(table: str) -> str:
     """Return where late rows of `schema.table` are kept, quoted."""
     return f"tm_late.{quoted(table.replace('.', '__'))}"
 
 
+@lru_cache(maxsize=1_000)
 def spans_left(table: str, *, has_late: bool) -> str:
     """Return the statement for the spans that left, merged and within the span that is asked for.
 

@@ -27,6 +27,7 @@ from tidemill.queries.request import CountMode
 from tidemill.queries.value_types import Bound, from_cursor, value_type
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection
+from tidemill.storage.database.sessions import session_of
 from tidemill.storage.database.table_sql import table_name
 from tidemill.storage.queries import select_sql
 from tidemill.storage.queries.select_sql import AfterKey, PageShape
@@ -40,13 +41,23 @@ _TEXT: Final = value_type("text")
 
 
 class CollectionDatabase:
-    """Reads with a login that needs only SELECT, each page in one read-only transaction with its time-out."""
+    """Reads with a login that needs only SELECT; whatever takes longer ends by the server's own time-out."""
 
     def __init__(
-        self, pool: Lender, count_pool: Lender, *, acquire_timeout_s: float = ACQUIRE_TIMEOUT_S
+        self,
+        pool: Lender,
+        count_pool: Lender,
+        *,
+        page_pool: Lender | None = None,
+        acquire_timeout_s: float = ACQUIRE_TIMEOUT_S,
     ) -> None:
-        """`pool`: for documents and pages. `count_pool`: for counts, which take long."""
+        """`pool`: for documents. `count_pool`: for counts, which take long.
+
+        `page_pool`: for pages, `pool` if it is None. Their sessions keep what pages set, which makes a plan for each
+        statement: a document costs the server twice as much there.
+        """
         self._pool = pool
+        self._page_pool = page_pool or pool
         self._count_pool = count_pool
         self._acquire_timeout_s = acquire_timeout_s
 
@@ -64,8 +75,10 @@ class CollectionDatabase:
 
     async def page(self, query: PageQuery) -> PageRows:
         sql, values = _page_statement(query)
-        async with self._lent(self._pool, query.collection) as borrowed:
-            row = await _fetched(borrowed, query.timeout_s, sql, values)
+        async with self._lent(self._page_pool, query.collection) as borrowed:
+            await _settle(borrowed, query.timeout_s)
+            row = await borrowed.fetchrow(sql, *values, timeout=query.timeout_s + GRACE_S)
+        assert row is not None
         last = row["last"]
         return PageRows(
             rows=row["rows"],
@@ -106,16 +119,33 @@ class CollectionDatabase:
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
+def _settings(timeout_s: float) -> dict[str, str]:
+    """Return what a statement needs set: its time-out, a plan for its values, and how values are written."""
+    return {
+        "statement_timeout": f"{round(timeout_s * 1000):d}",
+        "plan_cache_mode": "force_custom_plan",
+        "datestyle": "iso",
+        "extra_float_digits": "1",
+        "timezone": "'UTC'",
+    }
+
+
+async def _settle(borrowed: Connection, timeout_s: float) -> None:
+    """Set for a session what pages need, unless it is: in a transaction each would take two messages more."""
+    session = session_of(borrowed)
+    wanted = "; ".join(f"set {name} = {value}" for name, value in _settings(timeout_s).items())
+    if session.settled != wanted:
+        await borrowed.execute(wanted)
+        session.settled = wanted
+
+
 async def _fetched(borrowed: Connection, timeout_s: float, sql: str, values: list[Any]) -> asyncpg.Record:
-    """Run a statement in a transaction with its settings: two short messages around it, and a plan for its values.
+    """Run a statement in a transaction with its settings: two short messages around it.
 
     What is left open by an error, or by a task that is cancelled, is rolled back when the connection returns.
     """
-    await borrowed.execute(
-        f"begin read only; set local statement_timeout = {round(timeout_s * 1000):d}; "
-        "set local plan_cache_mode = force_custom_plan; set local datestyle = iso; set local extra_float_digits = 1; "
-        "set local timezone = 'UTC'"
-    )
+    settings = "; ".join(f"set local {name} = {value}" for name, value in _settings(timeout_s).items())
+    await borrowed.execute(f"begin read only; {settings}")
     row = await borrowed.fetchrow(sql, *values, timeout=timeout_s + GRACE_S)
     await borrowed.execute("commit")
     assert row is not None

@@ -41,7 +41,7 @@ class KafkaCommandSender:
         opened = self._opened()
         try:
             async with answering(f"sending to {record.topic}", self._timeout_s):
-                producer = await asyncio.shield(opened)
+                producer = opened.result() if opened.done() else await asyncio.shield(opened)
                 answer = await producer.send(
                     record.topic,
                     record.value,
