@@ -99,6 +99,12 @@ class RequestCode(Code):
         "send what the header Accept-Post or Accept-Patch names",
     )
     MATCH_FAILED = "MATCH_FAILED", 412, Retry.NEW_KEY, "read it again, and decide anew"
+    ID_TAKEN = (
+        "ID_TAKEN",
+        409,
+        Retry.SAME_KEY,
+        "send the command again with the same key, and wait: the answer says what became of it",
+    )
     WITHDRAWN = (
         "WITHDRAWN",
         409,

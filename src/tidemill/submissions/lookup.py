@@ -28,7 +28,8 @@ class CommandStatus:
         `service`: whose command it is, for a principal that may `OPERATE`; by default its own.
 
         Raises:
-            RequestRefused: `NO_COMMAND`: never heard of, or another service's. `DATABASE_AWAY`.
+            RequestRefused: `NO_COMMAND`: never heard of, or another service's. `ID_TAKEN`: it was sent, and another
+                service's had its id before. `DATABASE_AWAY`.
         """
         operates = principal.may(Verb.OPERATE, ALL_COLLECTIONS)
         owner = service if operates and service is not None else principal.name
@@ -41,6 +42,9 @@ class CommandStatus:
             is_intended = await self.intents.is_intended(identity, None if operates else owner)
             if entry is None and is_intended:
                 return SubmissionResult(command_id=command_id)
+            if is_intended:
+                # whether the two are equal, and so what became of the second, only the engine sees
+                raise RequestRefused(RequestCode.ID_TAKEN, f"another command had the id {command_id} before")
         except TransientError as error:
             raise RequestRefused(
                 RequestCode.DATABASE_AWAY, "the log of commands cannot be read", retry_after_s=1.0

@@ -331,7 +331,7 @@ def _result(one: _Placed, answer: KnownOutcome | None) -> SubmissionResult:
         version=submission.version if applied else None,
         key=submission.key,
         execution_time_s=answer.seconds,
-        transaction_id=f"{aggregate}/{one.partition}/{answer.position}",
+        transaction_id=f"{aggregate}/{one.partition}/{answer.position}" if answer.position else None,
     )
 
 

@@ -28,12 +28,15 @@ LOOKS_S: Final = (0.25, 1.0)
 LOOK_UP_S: Final = 2.0
 """How long a look-up may take: a database that does not answer ends no wait later than that."""
 
+REUSED: Final = "the id was first used for another command"
+"""Nothing of the other one, such as its position: it may be another service's."""
+
 _IDLE_S: Final = 3_600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownOutcome:
-    """What became of a record: the outcome, and where the lane was then."""
+    """What became of a record: the outcome, and where the lane was then; `position` 0: that is not known."""
 
     outcome: Outcome
     original: Outcome | None = None
@@ -194,9 +197,9 @@ def answer_of(entry: LoggedOutcome, wait: PendingOutcome) -> KnownOutcome:
     if wait.offset is not None and place == (wait.aggregate, wait.partition, wait.offset):
         return _answer(entry)
     if entry.digest != wait.digest:
-        where = f"see position {entry.position} of lane {entry.aggregate}/{entry.partition}"
-        message = f"{wait.identity} was first used for another command, {where}"
-        return _answer(entry, outcome=Outcome.REJECTED, code=RejectionCode.ID_REUSE, message=message, rows=0)
+        return KnownOutcome(
+            outcome=Outcome.REJECTED, code=RejectionCode.ID_REUSE, message=REUSED, sequence=0, position=0
+        )
     if wait.offset is None and entry.record_offset is not None:
         return _answer(entry)  # not acknowledged yet: it may be its own, and the outcome is the same
     return _answer(entry, outcome=Outcome.DUPLICATE, original=entry.outcome)
@@ -217,11 +220,12 @@ def _answer(entry: LoggedOutcome, **other: Any) -> KnownOutcome:
 
 def _of_reply(fields: Mapping[str, Any]) -> KnownOutcome:
     original = fields["original"]
+    reused = fields["code"] == RejectionCode.ID_REUSE and original is None
     return KnownOutcome(
         outcome=Outcome(fields["outcome"]),
         original=None if original is None else Outcome(original),
         code=fields["code"],
-        message=fields["error_message"],
+        message=REUSED if reused else fields["error_message"],
         rows=fields["affected_rows"],
         sequence=fields["sequence"],
         position=fields["position"],

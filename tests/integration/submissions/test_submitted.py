@@ -21,6 +21,7 @@ from tidemill.domain.errors import RequestRefused
 from tidemill.domain.messages import Outcome
 from tidemill.domain.request_codes import RequestCode
 from tidemill.runtime.telemetry.metrics import SUBMISSION_OUTCOMES
+from tidemill.security.principals import Principal, PrincipalKind
 from tidemill.submissions.preconditions import Precondition
 from tidemill.submissions.requests import DocumentVerb, SubmissionResult
 
@@ -81,6 +82,22 @@ async def test_a_fact_is_applied_once_however_often_it_is_sent(
     reused = await http.write("market-data", CREATE, tick(symbol, price=1.0), who=who)
     assert outcome_of(reused) == (Outcome.REJECTED, None, "ID_REUSE")
     assert rows(served, symbol) == 1
+
+
+async def test_a_second_service_with_one_uuid_is_told_of_its_own_command_alone(
+    http: Submitting, served: Installation, symbol: str
+) -> None:
+    key, bank = str(uuid4()), Principal("bank", PrincipalKind.SERVICE, SERVICE.grants)
+    assert (await http.write("market-data", CREATE, tick(symbol), who=caller(key))).applied
+    other = await http.write("market-data", CREATE, tick(symbol, price=1.0), who=caller(key, bank))
+    assert outcome_of(other) == (Outcome.REJECTED, None, "ID_REUSE")
+    assert other.message == "the id was first used for another command"
+    equal = await http.write("market-data", CREATE, tick(symbol), who=caller(key, bank))
+    assert outcome_of(equal) == (Outcome.DUPLICATE, Outcome.APPLIED, None)
+    assert rows(served, symbol) == 1
+    with pytest.raises(RequestRefused) as refused:
+        await http.use_cases.status.outcome_of(key, bank)
+    assert refused.value.request_code is RequestCode.ID_TAKEN
 
 
 async def test_two_with_one_key_at_once_have_one_effect(

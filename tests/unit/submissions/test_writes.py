@@ -204,6 +204,19 @@ async def test_another_services_command_is_like_none(process: Submissions) -> No
     assert (await process.status.outcome_of(uuid, OPERATOR)).applied
 
 
+async def test_who_sent_an_id_that_another_service_had_is_told_to_send_it_again(process: Submissions) -> None:
+    uuid = "0193f2b4-0000-7000-8000-000000000001"
+    process.sender.arrived = lambda _record, _offset: None
+    await process.writes.write(tick(), caller(uuid, OTHER), 0)
+    assert (await process.status.outcome_of(uuid, OTHER)).outcome is None, "neither was consumed yet"
+    process.logs(uuid, 1)
+    with pytest.raises(RequestRefused) as refused:
+        await process.status.outcome_of(uuid, OTHER)
+    assert (refused.value.request_code, refused.value.request_code.retry) == (RequestCode.ID_TAKEN, "same-key")
+    assert refused.value.detail == f"another command had the id {uuid} before"
+    assert (await process.status.outcome_of(uuid, SERVICE)).applied
+
+
 async def test_an_operator_names_the_service_of_an_id_that_is_no_uuid(process: Submissions) -> None:
     process.logs(identify("k", "shop"), 1)
     assert await code_of(process.status.outcome_of("k", OPERATOR)) is RequestCode.NO_COMMAND

@@ -112,7 +112,7 @@ class WriteRoutes:
                     Parameter("service", "query", "Whose command it is; for operators."),
                 ),
                 answers={200: ("It is known.", CommandResponse), 202: _LATER},
-                codes=(RequestCode.NO_COMMAND, RequestCode.FORBIDDEN),
+                codes=(RequestCode.NO_COMMAND, RequestCode.ID_TAKEN, RequestCode.FORBIDDEN),
             ),
         ]
 
