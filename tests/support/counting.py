@@ -31,10 +31,10 @@ def calls_of(monkeypatch: pytest.MonkeyPatch, module: ModuleType, name: str) -> 
     """Count the calls of a module's function from now on."""
     calls, real = 0, getattr(module, name)
 
-    def counted(*arguments: object) -> object:
+    def counted(*arguments: object, **named: object) -> object:
         nonlocal calls
         calls += 1
-        return real(*arguments)
+        return real(*arguments, **named)
 
     monkeypatch.setattr(module, name, counted)
     return lambda: calls

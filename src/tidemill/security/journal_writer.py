@@ -9,7 +9,7 @@ end of this one.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -203,15 +203,21 @@ class Journal:
 
     async def _queued(self, entry: JournalEntry) -> bool:
         """Let an entry wait to be stored; return whether there was room in time."""
+        if self._waiting < self._limits.max_waiting:
+            return self._queued_now(entry)
         with suppress(TimeoutError):
             async with asyncio.timeout(self._limits.deadline_s):
                 while self._waiting >= self._limits.max_waiting:
                     self._room.clear()
                     await self._room.wait()
-                if not self._closing.is_set():
-                    self._put(_Group((entry,)), urgent=False)
-                    return True
+                return self._queued_now(entry)
         return False
+
+    def _queued_now(self, entry: JournalEntry) -> bool:
+        if self._closing.is_set():
+            return False
+        self._put(_Group((entry,)), urgent=False)
+        return True
 
     def _put(self, group: _Group, *, urgent: bool) -> None:
         group.stored.add_done_callback(_look_at)
@@ -276,8 +282,8 @@ class Journal:
             _refuse_all(groups)
             return
         JOURNAL_COMMIT_ENTRIES.observe(len(rows))
-        for row in rows:
-            JOURNAL_ENTRIES.labels(kind=row.kind).inc()
+        for kind, count in Counter(row.kind for row in rows).items():
+            JOURNAL_ENTRIES.labels(kind=kind).inc(count)
         self._settle(groups, iter(rows[len(rows) - len(entries) :]))
         self._note_progress(len(rows))
 

@@ -9,13 +9,13 @@ import asyncpg
 import pytest
 
 from tests.support.engine.collections import all_collections, insert, random_row
-from tests.support.waiting import eventually
+from tests.support.waiting import eventually, next_turn
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
 from tidemill.queries.collections import VisibleCollection
 from tidemill.queries.reader import CollectionReader
 from tidemill.queries.request import CountMode, CountRequest, PageRequest
-from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.pool import Pool, PoolLimits, close_pool, create_pool
 from tidemill.storage.queries.rows import CollectionDatabase
 
 SAMPLES = all_collections().visible("samples")
@@ -151,3 +151,26 @@ async def test_a_statement_is_prepared_once_for_a_shape(
         statements = await borrowed.fetch("select statement from pg_prepared_statements")
     documents = [row[0] for row in statements if "as body" in row[0]]
     assert len(documents) == 1
+
+
+@pytest.mark.parametrize("cleans", [False, True])
+async def test_what_pages_need_is_set_once_for_a_session_unless_it_is_cleaned(
+    samples_url: str, cleans: bool
+) -> None:
+    pool = await create_pool(
+        samples_url, application_name="tidemill-reads", size=PoolLimits(1, cleans=cleans)
+    )
+    statements: list[str] = []
+    async with pool.acquire() as borrowed:
+        borrowed.add_query_logger(lambda record: statements.append(record.query))
+    store = CollectionDatabase(pool, pool)
+    for timeout_s in (5.0, 5.0, 4.0, 4.0):
+        await asked(store, "page", timeout_s)
+    await next_turn()
+    settings = [one for one in statements if one.startswith("set statement_timeout")]
+    assert [one.split(";")[0] for one in settings] == [
+        f"set statement_timeout = {ms}" for ms in ([5000, 5000, 4000, 4000] if cleans else [5000, 4000])
+    ]
+    assert not any(one.startswith("begin") for one in statements)
+    assert len([one for one in statements if one.startswith("select convert_to")]) == 4
+    await close_pool(pool)

@@ -12,6 +12,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.support.counting import calls_of
 from tests.support.faults.proxy import Proxy
 from tests.support.waiting import eventually, next_turn
 from tidemill.admin.service.pool_config import PoolConfig
@@ -224,6 +225,26 @@ async def test_a_waiting_request_that_is_cancelled_takes_no_connection_with_it(
         with pytest.raises(asyncio.CancelledError):
             await waiting
     assert await backend(pool)
+    assert pool.status().checked_out == 0
+
+
+async def test_a_connection_with_nothing_left_to_do_comes_back_without_a_task(
+    made: Callable[..., WorkPool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = made(size=1, cleans=False)
+    await pool.open()
+    first = await backend(pool)
+    tasks = calls_of(monkeypatch, asyncio, "shield")
+    assert await backend(pool) == first
+    assert tasks() == 0
+    heard: list[str] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: heard.append(context["message"]))
+    async with connection(pool) as borrowed:
+        await borrowed.execute("begin; set local statement_timeout = '123s'")
+    assert (tasks(), len(heard)) == (1, 1), "what is left open is rolled back, and told"
+    async with connection(pool) as borrowed:
+        assert borrowed.get_server_pid() == first
+        assert not borrowed.is_in_transaction()
     assert pool.status().checked_out == 0
 
 

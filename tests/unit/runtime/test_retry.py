@@ -6,9 +6,12 @@ import asyncio
 
 import pytest
 
+from tests.support.counting import calls_of
 from tests.support.waiting import eventually
 from tidemill.domain.errors import TransientError, Unavailable
+from tidemill.runtime import retry
 from tidemill.runtime.outages import Over
+from tidemill.runtime.pauses import stopped_within
 from tidemill.runtime.retry import Retrier
 
 
@@ -78,3 +81,19 @@ async def test_what_does_not_pass_is_raised_at_once() -> None:
     with pytest.raises(ValueError, match="a bug"):
         await Retrier(heard).until_done(work)
     assert (work.calls, heard.errors) == (1, [])
+
+
+async def test_work_that_succeeds_at_once_makes_no_retry(monkeypatch: pytest.MonkeyPatch) -> None:
+    retries = calls_of(monkeypatch, retry, "AsyncRetrying")
+    assert await Retrier(Heard()).call(Work(0)) == 1
+    assert retries() == 0
+    assert await Retrier(Heard()).call(Work(1)) == 2
+    assert retries() == 1
+
+
+async def test_a_pause_that_is_over_before_it_begins_sets_no_timer(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopping = asyncio.Event()
+    stopping.set()
+    timers = calls_of(monkeypatch, asyncio, "timeout")
+    assert await stopped_within(stopping, 60.0)
+    assert timers() == 0

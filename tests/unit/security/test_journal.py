@@ -255,3 +255,30 @@ def test_an_anchor_is_read_as_it_was_written() -> None:
 def test_a_line_that_is_not_an_anchor_is_refused(line: str) -> None:
     with pytest.raises(ValueError, match="expected"):
         ChainEnd.parse(line)
+
+
+@pytest.mark.parametrize(
+    "detail",
+    [
+        {"a": "\0"},
+        {"a": ["ä", "\ud800"]},
+        {"\0": 1},
+        {"ä": ["\0"]},
+        {"a": 10**18},
+        {"a": [-(10**18)]},
+        {"a": 1.5},
+        {"a": {"b": 1}},
+    ],
+)
+def test_a_detail_that_has_no_one_form_is_refused(detail: Any) -> None:
+    with pytest.raises(ValueError, match="expected texts that PostgreSQL stores"):
+        JournalEntry(kind=EntryKind.CHANGE, action="grant", detail=detail)
+
+
+def test_a_text_that_only_looks_like_an_escape_is_kept() -> None:
+    entry = JournalEntry(
+        kind=EntryKind.CHANGE, action="grant", detail={"b": "\\u0000", "a": ["ä", None, True]}
+    )
+    assert json.loads(entry.detail_text) == entry.detail
+    assert entry.detail_text == canonical_detail(entry.detail)
+    assert "ä" in entry.detail_text

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 
 import pytest
 
+from tests.support.counting import calls_of
 from tests.support.engine.submissions import COLLECTIONS, Submissions, caller, documents
 from tests.support.engine.waiting_writes import WAIT_S, at, begun, refused, tick
 from tests.support.waiting import HANGING_S, next_turn
 from tidemill.domain.messages import Outcome
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.request_codes import RequestCode
+from tidemill.submissions import waits as waiting_module
 from tidemill.submissions.ports import CommandRecord, Intent
 from tidemill.submissions.requests import (
     DocumentRequest,
@@ -268,3 +270,19 @@ async def test_a_caller_that_is_cancelled_while_it_sends_ends_as_cancelled(
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run
+
+
+async def test_a_wait_that_is_due_later_wakes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many wait, the look for outcomes is made when the first of them is due, not for each that begins."""
+    process = Submissions()
+    waits = process.submitter.waits
+    pauses = calls_of(monkeypatch, waiting_module, "stopped_within")
+    running = asyncio.create_task(waits.run())
+    first = await begun(process, tick())
+    await next_turn()
+    before = pauses()
+    tasks = [first, *[await begun(process, tick(str(number))) for number in range(20)]]
+    await next_turn()
+    assert pauses() == before
+    await waits.stop()
+    await asyncio.wait_for(asyncio.gather(running, *tasks), HANGING_S)

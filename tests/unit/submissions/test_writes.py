@@ -212,7 +212,10 @@ async def test_who_sent_an_id_that_another_service_had_is_told_to_send_it_again(
     process.logs(uuid, 1)
     with pytest.raises(RequestRefused) as refused:
         await process.status.outcome_of(uuid, OTHER)
-    assert (refused.value.request_code, refused.value.request_code.retry) == (RequestCode.ID_TAKEN, "same-key")
+    assert (refused.value.request_code, refused.value.request_code.retry) == (
+        RequestCode.ID_TAKEN,
+        "same-key",
+    )
     assert refused.value.detail == f"another command had the id {uuid} before"
     assert (await process.status.outcome_of(uuid, SERVICE)).applied
 

@@ -60,4 +60,5 @@ POOLS = (
     PoolConfig(name="stream", size=2),
     PoolConfig(name="write", size=4),
 )
-"""The classes of work: documents, and what left for the lake; pages; counts and aggregates; streams; tokens, journal and look-ups of outcomes."""
+"""The classes of work: documents and what left for the lake; pages; counts and aggregates; streams; tokens, journal and
+look-ups of outcomes."""
