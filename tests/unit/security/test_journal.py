@@ -276,9 +276,8 @@ def test_a_detail_that_has_no_one_form_is_refused(detail: Any) -> None:
 
 
 def test_a_text_that_only_looks_like_an_escape_is_kept() -> None:
-    entry = JournalEntry(
-        kind=EntryKind.CHANGE, action="grant", detail={"b": "\\u0000", "a": ["ä", None, True]}
-    )
+    detail: Any = {"b": "\\u0000", "a": ["ä", None, True]}
+    entry = JournalEntry(kind=EntryKind.CHANGE, action="grant", detail=detail)
     assert json.loads(entry.detail_text) == entry.detail
     assert entry.detail_text == canonical_detail(entry.detail)
     assert "ä" in entry.detail_text
