@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from functools import lru_cache
 from typing import Any, Final
 
 import asyncpg
@@ -119,21 +120,25 @@ class CollectionDatabase:
 # --- statements ------------------------------------------------------------------------------------------------------
 
 
-def _settings(timeout_s: float) -> dict[str, str]:
-    """Return what a statement needs set: its time-out, a plan for its values, and how values are written."""
-    return {
+@lru_cache(maxsize=100)
+def _settings(verb: str, timeout_s: float) -> str:
+    """Return what sets what a statement needs: its time-out, a plan for its values, and how values are written.
+
+    `verb`: `set` for the session, `set local` for the transaction.
+    """
+    settings = {
         "statement_timeout": f"{round(timeout_s * 1000):d}",
         "plan_cache_mode": "force_custom_plan",
         "datestyle": "iso",
         "extra_float_digits": "1",
         "timezone": "'UTC'",
     }
+    return "; ".join(f"{verb} {name} = {value}" for name, value in settings.items())
 
 
 async def _settle(borrowed: Connection, timeout_s: float) -> None:
     """Set for a session what pages need, unless it is: in a transaction each would take two messages more."""
-    session = session_of(borrowed)
-    wanted = "; ".join(f"set {name} = {value}" for name, value in _settings(timeout_s).items())
+    session, wanted = session_of(borrowed), _settings("set", timeout_s)
     if session.settled != wanted:
         await borrowed.execute(wanted)
         session.settled = wanted
@@ -144,8 +149,7 @@ async def _fetched(borrowed: Connection, timeout_s: float, sql: str, values: lis
 
     What is left open by an error, or by a task that is cancelled, is rolled back when the connection returns.
     """
-    settings = "; ".join(f"set local {name} = {value}" for name, value in _settings(timeout_s).items())
-    await borrowed.execute(f"begin read only; {settings}")
+    await borrowed.execute(f"begin read only; {_settings('set local', timeout_s)}")
     row = await borrowed.fetchrow(sql, *values, timeout=timeout_s + GRACE_S)
     await borrowed.execute("commit")
     assert row is not None
