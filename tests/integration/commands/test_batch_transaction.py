@@ -384,3 +384,15 @@ async def test_an_update_of_many_rows_writes_what_changed_of_each(pool: Pool, pr
     assert await rows(pool, stored) == [
         (*row, versions.get(number, 2)) for number, row in enumerate(expected)
     ]
+
+
+async def test_rows_are_written_in_the_order_of_their_keys_whatever_that_of_the_records(
+    pool: Pool, profiles: Harness
+) -> None:
+    keys = [f"p{number:02d}" for number in range(12)]
+    in_the_table = "select id from public.connector_profiles order by ctid"
+    await profiles.send(*(register(key, f"name of {key}") for key in reversed(keys)))
+    assert await rows(pool, in_the_table) == [(key,) for key in keys]
+    moves = [UpdateConnectorProfile(**base(profile_id=key, profile_data='{"n": 1}')) for key in keys]
+    await profiles.send(*reversed(moves))
+    assert await rows(pool, in_the_table) == [(key,) for key in keys]
