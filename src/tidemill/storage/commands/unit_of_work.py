@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import asyncpg
 
@@ -32,7 +32,9 @@ from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
+from tidemill.storage.commands.binary_copy import Copied, encoder_of
 from tidemill.storage.commands.column_shapes import Shapes, TableLock
+from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
@@ -42,6 +44,9 @@ from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
 
 T = TypeVar("T")
+
+_encode_log: Final = encoder_of(LOG_COLUMNS)
+_encode_outbox: Final = encoder_of(OUTBOX_COLUMNS)
 
 _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 
@@ -215,7 +220,7 @@ class BatchTransaction:
 
     async def log(self, rows: Sequence[LogRow]) -> None:
         try:
-            await self._copy("log", LogRow._fields, rows)
+            await self._copy_made("log", LOG_COLUMNS, _encode_log(rows))
         except asyncpg.UniqueViolationError as repeated:
             raise RepeatedIds(str(repeated)) from repeated
 
@@ -224,7 +229,7 @@ class BatchTransaction:
             await self._copy("parked", ParkedRow._fields, rows)
 
     async def send(self, rows: Sequence[OutboxRow]) -> None:
-        await self._copy("outbox", OutboxRow._fields, rows)
+        await self._copy_made("outbox", OUTBOX_COLUMNS, _encode_outbox(rows))
 
     async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
@@ -241,6 +246,13 @@ class BatchTransaction:
             lock: TableLock = "access share" if schema == "tm_late" else "row exclusive"
             await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}", lock=lock)
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
+
+    async def _copy_made(self, table: str, columns: Sequence[Copied], made: bytes) -> None:
+        names = [column.name for column in columns]
+        source = memoryview(made)  # bytes would be the name of a file
+        await self._borrowed.copy_to_table(
+            table, source=source, columns=names, schema_name="tm", format="binary"
+        )
 
     async def demand_blame(self, error: BaseException) -> None:
         """Return if `error` may be a value's fault, after the rollback. Raises `OutOfDate`.
