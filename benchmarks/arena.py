@@ -69,21 +69,24 @@ async def load(where: Arena, topic: str, records: Sequence[Keyed]) -> None:
     """Write records as a backlog."""
     producer = AIOKafkaProducer(bootstrap_servers=where.kafka, acks="all", max_batch_size=128 * 1024)
     await producer.start()
-    try:
-        for partition in range(PARTITIONS):
-            batch = producer.create_batch()
-            answers = []
-            for at, key, value in records:
-                if at != partition:
-                    continue
-                if batch.append(key=key, value=value, timestamp=None) is None:
-                    answers.append(await producer.send_batch(batch, topic, partition=partition))
-                    batch = producer.create_batch()
-                    batch.append(key=key, value=value, timestamp=None)
-            answers.append(await producer.send_batch(batch, topic, partition=partition))
-            await asyncio.gather(*answers)
+    try:  # all partitions at once: processes that wait for them begin together
+        await asyncio.gather(*(_load(producer, topic, number, records) for number in range(PARTITIONS)))
     finally:
         await producer.stop()
+
+
+async def _load(producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[Keyed]) -> None:
+    batch = producer.create_batch()
+    answers = []
+    for at, key, value in records:
+        if at != partition:
+            continue
+        if batch.append(key=key, value=value, timestamp=None) is None:
+            answers.append(await producer.send_batch(batch, topic, partition=partition))
+            batch = producer.create_batch()
+            batch.append(key=key, value=value, timestamp=None)
+    answers.append(await producer.send_batch(batch, topic, partition=partition))
+    await asyncio.gather(*answers)
 
 
 async def _delete_topics(where: Arena) -> None:

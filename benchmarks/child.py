@@ -1,11 +1,13 @@
 """One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading.
 
-SIDE: `floor`; `tidemill`; `odd`, which is the same over another backlog; `limit`, whose HOP is `intake`; or `entity`,
-whose HOP is the name of a context: its intake.
+SIDE: `floor`; `tidemill`; `odd`, which is the same over another backlog; `limit`, whose HOP is `intake`; `entity`, whose
+HOP is the name of a context: its intake; or `share`: the same, but nothing is applied before a line comes to standard
+input, and other processes may apply some of the commands.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import resource
@@ -36,8 +38,10 @@ def main() -> None:
         run = _floor(hop, where, int(count))
     elif side == "limit":
         run = limit.work(where, int(count))
-    elif side == "entity":
-        run = hops.work(where, int(count), import_module(f"tidemill.contexts.{hop}").context)
+    elif side in ("entity", "share"):
+        context = import_module(f"tidemill.contexts.{hop}").context
+        begin = (lambda: asyncio.to_thread(sys.stdin.readline)) if side == "share" else None
+        run = hops.work(where, int(count), context, begin)
     else:
         run = hops.HOPS[hop](where, int(count))
     reading = uvloop.run(run).as_dict() | {

@@ -1,7 +1,8 @@
 """`python -m benchmarks.entities`: what the intake of entities takes, beside that of market data.
 
 Each round creates the rows of a context, then changes every one of them, in a database of its own. Nothing else runs:
-the intake alone, with its rules, unique values, log, outbox and ledger.
+the intake alone, with its rules, unique values, log, outbox and ledger. One process of Python uses one core;
+`--processes` says how many share the lanes, as several `serve commands` do. CPU is that of all of them, per command.
 """
 
 from __future__ import annotations
@@ -11,9 +12,12 @@ import asyncio
 import json
 import statistics
 import sys
-from collections.abc import Callable, Mapping
+from asyncio.subprocess import Process
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 
+import asyncpg
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -21,6 +25,8 @@ from rich.table import Table
 from benchmarks import data, hops
 from benchmarks.arena import Arena, arena, load
 from benchmarks.data import Keyed
+from tidemill.contexts import market_data
+from tidemill.domain.context import Context
 from tidemill_devkit import stack as devstack
 
 ENTITIES: Mapping[str, Callable[[int, int], tuple[list[Keyed], list[Keyed]]]] = {
@@ -29,67 +35,127 @@ ENTITIES: Mapping[str, Callable[[int, int], tuple[list[Keyed], list[Keyed]]]] = 
 }
 SCALE = "market_data"
 CHILD_TIMEOUT_S = 600
+LOOK_EVERY_S = 0.1
 Reading = dict[str, float]
+
+_OWNERS = """
+select count(distinct owner) from tm.lane where aggregate = $1
+having bool_and(owner is not null and compared_epoch = epoch)
+"""
 
 console = Console()
 
 
-async def _intake(where: Arena, context: str, count: int) -> Reading:
-    """Measure the intake of the next `count` commands of a context, in a process of its own."""
-    command = [sys.executable, "-m", "benchmarks.child", "entity", context]
+@dataclass(frozen=True)
+class Options:
+    """What all rounds have: the servers, how many rows, and what notes each step."""
+
+    servers: tuple[str, str]
+    keys: int
+    step: Callable[[str], None]
+
+
+async def _intake(where: Arena, of: Context, records: Sequence[Keyed], count: int) -> Reading:
+    """Measure the intake of commands of a context by processes that share its lanes, as their group assigns them.
+
+    They join the group before there are commands, and begin together when all are there.
+    """
+    processes = [await _start(where, of.name, len(records)) for _ in range(count)]
+    try:
+        await _joined(where, of.aggregate, processes)
+        await load(where, f"{where.name}.{of.aggregate}.commands.v1", records)
+        answers = asyncio.gather(*(process.communicate(b"\n") for process in processes))
+        outputs = await asyncio.wait_for(answers, CHILD_TIMEOUT_S)
+    finally:
+        for process in processes:
+            if process.returncode is None:
+                process.kill()
+    _demand_success(processes)
+    return _together([json.loads(output.splitlines()[-1]) for output, _ in outputs])
+
+
+def _together(readings: Sequence[Reading]) -> Reading:
+    """Return the reading of all processes; each has counted PostgreSQL's CPU, and all commands."""
+    return {
+        "rate": readings[0]["records"] / max(reading["seconds"] for reading in readings),
+        "own_us": sum(reading["own_us"] for reading in readings),
+        "postgres_us": max(reading["postgres_us"] for reading in readings),
+    }
+
+
+async def _start(where: Arena, context: str, count: int) -> Process:
+    command = [sys.executable, "-m", "benchmarks.child", "share", context]
     command += [where.database_url, where.kafka, where.name, str(count)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(process.communicate(), CHILD_TIMEOUT_S)
-    if process.returncode:
-        raise SystemExit(f"the intake of {context} ended with {process.returncode}")
-    reading: Reading = json.loads(output.splitlines()[-1])
-    return reading
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
 
 
-async def _round(
-    servers: tuple[str, str], count: int, seed: int, step: Callable[[str], None]
-) -> dict[str, Reading]:
+async def _joined(where: Arena, aggregate: str, processes: Sequence[Process]) -> None:
+    """Return when so many processes own all lanes. Raises `SystemExit` if one of them ends."""
+    connection = await asyncpg.connect(where.database_url)
+    try:
+        async with asyncio.timeout(CHILD_TIMEOUT_S):
+            while await connection.fetchval(_OWNERS, aggregate) != len(processes):
+                _demand_success(process for process in processes if process.returncode is not None)
+                await asyncio.sleep(LOOK_EVERY_S)
+    finally:
+        await connection.close()
+
+
+def _demand_success(processes: Iterable[Process]) -> None:
+    if ended := [process.returncode for process in processes if process.returncode]:
+        raise SystemExit(f"an intake ended with {ended[0]}")
+
+
+async def _round(options: Options, seed: int, processes: int) -> dict[str, Reading]:
     readings = {}
-    async with arena(*servers) as where:
+    async with arena(*options.servers) as where:
         await hops.prepare(where)
-        await load(where, f"{where.name}.market-data.commands.v1", data.market_data(count, seed))
-        step("market data")
-        readings[SCALE] = await _intake(where, SCALE, count)
+        options.step(f"{processes} x market data")
+        records = data.market_data(options.keys, seed)
+        readings[SCALE] = await _intake(where, market_data.context, records, processes)
     for name, commands in ENTITIES.items():
         context = import_module(f"tidemill.contexts.{name}").context
-        async with arena(*servers) as where:
+        async with arena(*options.servers) as where:
             await hops.prepare(where, context)
-            for what, records in zip(("create", "update"), commands(count, seed), strict=True):
-                await load(where, f"{where.name}.{context.aggregate}.commands.v1", records)
-                step(f"{name}: {what}")
-                readings[f"{name}, {what}"] = await _intake(where, name, count)
+            for what, records in zip(("create", "update"), commands(options.keys, seed), strict=True):
+                options.step(f"{processes} x {name}: {what}")
+                readings[f"{name}, {what}"] = await _intake(where, context, records, processes)
     return readings
 
 
-def _table(rounds: list[dict[str, Reading]]) -> Table:
-    table = Table("intake of", "commands/s", "own us", "PostgreSQL us", "beside market data")
+def _table(processes: int, rounds: list[dict[str, Reading]]) -> Table:
+    columns = ("intake of", "commands/s", "own us", "PostgreSQL us", "cores", "beside market data")
+    table = Table(*columns, title=f"{processes} process{'es' if processes > 1 else ''}")
 
     def median(what: str, figure: str) -> float:
         return statistics.median(each[what][figure] for each in rounds)
 
     for what in rounds[0]:
         rate, own, server = (median(what, figure) for figure in ("rate", "own_us", "postgres_us"))
-        beside = rate / median(SCALE, "rate")
-        table.add_row(what, f"{rate:,.0f}", f"{own:.1f}", f"{server:.1f}", f"{beside:.2f}")
+        beside, cores = rate / median(SCALE, "rate"), rate * (own + server) / 1e6
+        figures = (f"{rate:,.0f}", f"{own:.1f}", f"{server:.1f}", f"{cores:.2f}", f"{beside:.2f}")
+        table.add_row(what, *figures)
     return table
 
 
-async def _main(options: argparse.Namespace) -> None:
+async def _main(arguments: argparse.Namespace) -> None:
     stack = devstack.up()
     servers = (stack.database_url, stack.kafka_bootstrap)
+    steps = arguments.rounds * len(arguments.processes) * (1 + 2 * len(ENTITIES))
+    measured: dict[int, list[dict[str, Reading]]] = {processes: [] for processes in arguments.processes}
     with Progress(console=console) as progress:
-        task = progress.add_task("", total=options.rounds * (1 + 2 * len(ENTITIES)))
+        task = progress.add_task("", total=steps)
 
         def step(what: str) -> None:
             progress.update(task, description=what, advance=1)
 
-        rounds = [await _round(servers, options.keys, seed, step) for seed in range(options.rounds)]
-    console.print(_table(rounds))
+        options = Options(servers, arguments.keys, step)
+        for seed in range(arguments.rounds):
+            for processes, rounds in measured.items():
+                rounds.append(await _round(options, seed, processes))
+    for processes, rounds in measured.items():
+        console.print(_table(processes, rounds))
 
 
 def main() -> None:
@@ -97,6 +163,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.entities", description=__doc__)
     parser.add_argument(
         "--keys", type=int, default=100_000, help="rows of each context (default %(default)s)"
+    )
+    parser.add_argument(
+        "--processes", type=int, nargs="+", default=[1, 2], help="in turns (default 1 2)", metavar="N"
     )
     parser.add_argument(
         "--rounds", type=int, default=3, help="rounds, of which the median counts (default %(default)s)"

@@ -26,6 +26,7 @@ from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.ports import Reply
 from tidemill.commands.secret_events import RowKeys
 from tidemill.commands.validation import Validator
+from tidemill.commands.workers import Workers
 from tidemill.contexts import market_data
 from tidemill.domain.context import Context
 from tidemill.domain.lane import Claim
@@ -48,7 +49,7 @@ from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
-_OWNER = "benchmark"
+_OWNER = f"benchmark {os.getpid()}"  # two processes that share the lanes are two owners
 _MASTER_KEY = "bench:" + b64encode(bytes(32)).decode()
 _EVENT_BYTES = 1_000_000
 _LOOK_EVERY_S = 0.02
@@ -132,14 +133,26 @@ class _NoRelay:
         del replies
 
 
-async def work(where: Arena, count: int, of: Context = market_data.context) -> Reading:
-    """Measure the intake alone, with its duplicates, rules, log, outbox and ledger: the next `count` commands."""
+async def work(
+    where: Arena,
+    count: int,
+    of: Context = market_data.context,
+    begin: Callable[[], Awaitable[Any]] | None = None,
+) -> Reading:
+    """Measure the intake alone, with its duplicates, rules, log, outbox and ledger: the next `count` commands.
+
+    `begin`: what is waited for after its group was joined; nothing is applied before. Several processes may share the
+    commands: each returns its own CPU and that of all of PostgreSQL, for as many commands as all of them applied.
+    """
     async with _bench(where, of) as bench:
         stream = bench.part.stream
         codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
         store, nobody = CommandDatabase(bench.pool), _NoRelay()
         row_keys = RowKeys(MasterKeys.parse(_MASTER_KEY), DataKeyTransaction) if stream.secrets else None
         handlers = handlers_of(stream, codec, _EVENT_BYTES, row_keys)
+        workers = Workers(IntakeOptions.workers)
+        others = workers.team()
+        held = [await others.turn() for _ in range(IntakeOptions.workers)] if begin else []
         intake = Intake(
             stream=stream,
             source=KafkaCommandSource(bench.kafka, topic=stream.topics.commands, group=where.name),
@@ -149,10 +162,15 @@ async def work(where: Arena, count: int, of: Context = market_data.context) -> R
             follower=nobody,
             answers=nobody,
             options=IntakeOptions(owner=_OWNER),
+            workers=workers,
         )
         await intake.start()
         before = await bench.pool.fetchval(_CONSUMED, 0)
         running = asyncio.create_task(intake.run())
+        if begin is not None:
+            await begin()
+        for turn in filter(None, held):
+            turn.end()
         reading = await bench.measured(count, lambda: bench.pool.fetchval(_CONSUMED, before), running)
         await intake.stop()
         await running
