@@ -19,6 +19,7 @@ from typing import Final
 
 from tidemill.commands import replies
 from tidemill.commands.batch import BatchResult, BatchWriter
+from tidemill.commands.halt_watch import HaltWatch
 from tidemill.commands.isolation import IsolationGate
 from tidemill.commands.lane_lifecycle import Ownership, still_ours
 from tidemill.commands.lane_queues import WAITING_BYTES, BatchInput, LaneQueue, LargeRecords, Queues
@@ -90,8 +91,9 @@ class Intake:
         isolation: IsolationGate | None = None,
         workers: Workers | None = None,
         room: LargeRecords | None = None,
+        halts: HaltWatch | None = None,
     ) -> None:
-        """Nothing happens before `start`. `isolation`, `workers`, `room`: shared by all intakes of the process."""
+        """Nothing happens before `start`. The arguments that may be None are shared by all intakes of the process."""
         self._aggregate = stream.aggregate
         self._source = source
         self._store = store
@@ -101,6 +103,7 @@ class Intake:
         self._answers = answers
         self._reply_topics = options.reply_topics
         self._isolation = isolation or IsolationGate()
+        self._halts = halts or HaltWatch()
         self._max_batches = options.workers
         self._team = (workers or Workers(options.workers)).team()
         self._queues = Queues(
@@ -135,11 +138,15 @@ class Intake:
 
     async def run(self) -> None:
         """Read, claim and write until `stop`."""
+        with self._halts.following(self._ownership):
+            await self._run()
+
+    async def _run(self) -> None:
         async with asyncio.TaskGroup() as group:
             self._reader = group.create_task(self._read(group))
             group.create_task(self._ownership.claim_assigned())
             group.create_task(self._dispatch(group))
-            group.create_task(self._retrier.every(_HALT_WATCH_S, self._ownership.watch_halts))
+            group.create_task(self._retrier.every(_HALT_WATCH_S, self._watch_halts))
             group.create_task(self._retrier.every(_HALT_WATCH_S, self._waits.watch))
             group.create_task(self._retrier.every(_NOTE_EVERY_S, self._note))
 
@@ -196,6 +203,9 @@ class Intake:
         if (waiting := self._queues.out_of_room()) is not None:
             self._flow_again(waiting)
         return bool(arrived)
+
+    async def _watch_halts(self) -> None:
+        await self._halts.look(self._ownership, self._store)
 
     async def _note(self) -> None:
         offsets, self._next_offsets = self._next_offsets, {}

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from tidemill.commands import topic_check
+from tidemill.commands.halt_watch import WatchedClaims
 from tidemill.commands.lane_phases import (
     CLAIMING,
     COUNTED_HALTED,
@@ -258,19 +259,19 @@ class Ownership:
 
     # --- lanes that must stop ---
 
-    async def watch_halts(self) -> None:
+    def watched(self) -> WatchedClaims:
+        """Return the claims of lanes that a recorded halt would stop, and of those that a cleared one would free."""
+        return WatchedClaims(self._lanes.claims_in(_FLOWING), self._lanes.claims_in(STANDING))
+
+    def take_halts(self, watched: WatchedClaims, halted: Mapping[int, topic_check.Finding]) -> None:
         """Stop at halts that the relay or an operator recorded, continue when an operator has cleared one.
 
         A lane that continues is claimed once: while that claim is made and compared, another one would only fence it.
         """
-        flowing, standing = self._lanes.claims_in(_FLOWING), self._lanes.claims_in(STANDING)
-        if not flowing and not standing:
-            return
-        halted = await self._store.halted([claim.lane.id for claim in (*flowing, *standing)])
-        for claim in flowing:
+        for claim in watched.flowing:
             if claim.lane.id in halted and self._lanes.holds(claim, _FLOWING):  # not revoked meanwhile
                 self.stand_still(claim, *halted[claim.lane.id])
-        for claim in standing:
+        for claim in watched.standing:
             if claim.lane.id not in halted and self._lanes.resume(claim):
                 _log.info(Log.LANE_RESUMED, lane=claim.lane.name)
                 self._claims_wanted.set()

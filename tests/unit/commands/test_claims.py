@@ -13,6 +13,7 @@ from tests.fakes.kafka import MemoryLog
 from tests.support.engine.intakes import STREAM, TOPIC, World
 from tests.support.waiting import eventually, next_turn
 from tidemill.commands import lane_lifecycle
+from tidemill.commands.halt_watch import HaltWatch
 from tidemill.domain.lane import Claim
 from tidemill.domain.partitioner import partition_of
 
@@ -226,7 +227,7 @@ async def test_a_halt_that_is_recorded_while_the_watch_asks_is_not_taken_for_a_c
     async with world.running() as intake:
         await eventually(lambda: intake.health().detail["lanes"] == 3, what="three lanes")
         monkeypatch.setattr(world.store, "halted", overtaken)
-        await intake._ownership.watch_halts()
+        await HaltWatch().look(intake._ownership, world.store)
         assert intake.health().detail == {"lanes": 2, "halted": 1, "claiming": 0}
     assert world.store.lanes[1].epoch == 1
 

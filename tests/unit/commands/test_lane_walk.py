@@ -14,6 +14,7 @@ from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource
 from tests.support.engine.intakes import STREAM, TOPIC
 from tidemill.commands import lane_lifecycle
+from tidemill.commands.halt_watch import HaltWatch
 from tidemill.commands.lane_lifecycle import Ownership
 from tidemill.commands.lane_phases import (
     CLAIMING,
@@ -96,7 +97,7 @@ class Walker:
         self.store.halts.pop(WALKED + 1, None)
 
     async def watched(self) -> None:
-        await self.ownership.watch_halts()
+        await HaltWatch().look(self.ownership, self.store)
 
     async def refused(self) -> None:
         """Halted by a batch: a record cannot even be parked."""

@@ -30,6 +30,7 @@ from tidemill.catalog.streams import ContextStream, StreamCatalog, outcome_messa
 from tidemill.catalog.table_gate import TableGate
 from tidemill.commands.batch import BatchWriter
 from tidemill.commands.generations import GenerationPolicy, GenerationRoller
+from tidemill.commands.halt_watch import HaltWatch
 from tidemill.commands.handlers import Handler, handlers_of
 from tidemill.commands.intake import Intake, IntakeOptions
 from tidemill.commands.isolation import IsolationGate
@@ -88,6 +89,7 @@ class Shared:
     room: LargeRecords = field(default_factory=LargeRecords)
     closed: ClosedGenerations = field(default_factory=ClosedGenerations)
     backlog: BacklogPoll = field(default_factory=BacklogPoll)
+    halts: HaltWatch = field(default_factory=HaltWatch)
 
     @property
     def row_keys(self) -> RowKeys | None:
@@ -225,6 +227,7 @@ async def stream_job(
             isolation=common.isolation,
             workers=common.workers,
             room=common.room,
+            halts=common.halts,
         )
         return ServiceGroup(
             {**sweepers, "intake": intake, "relays": relays},
