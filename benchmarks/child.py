@@ -1,8 +1,8 @@
 """One hop in a process of its own: `python -m benchmarks.child SIDE HOP DATABASE KAFKA NAME COUNT` prints a reading.
 
-SIDE: `floor`; `tidemill`; `odd`, which is the same over another backlog; `limit`, whose HOP is `intake`; `entity`, whose
-HOP is the name of a context: its intake; or `share`: the same, but nothing is applied before a line comes to standard
-input, and other processes may apply some of the commands.
+SIDE: `floor`; `tidemill`; `odd`, which is the same over another backlog; `limit`, whose HOP is `intake`; `entity`,
+whose HOP is the name of a context: its intake; or `share`: the same, but nothing is applied before a line comes to
+standard input, and other processes may apply some of the commands.
 """
 
 from __future__ import annotations
