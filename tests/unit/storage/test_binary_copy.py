@@ -31,7 +31,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "uuid": st.uuids().map(str),
     "timestamptz": st.datetimes(timezones=st.just(UTC)),
 }
-TABLES = {"log": (LogRow, LOG_COLUMNS), "outbox": (OutboxRow, OUTBOX_COLUMNS)}
+TABLES = {"log": (LogRow._fields, LOG_COLUMNS), "outbox": (OutboxRow._fields, OUTBOX_COLUMNS)}
 
 
 def encoded(column: Copied, value: Any) -> bytes:
@@ -79,8 +79,8 @@ def test_any_rows_have_the_bytes_of_their_values(table: str, data: st.DataObject
 
 @pytest.mark.parametrize("table", TABLES)
 def test_the_columns_are_the_fields_of_the_rows(table: str) -> None:
-    row, columns = TABLES[table]
-    assert tuple(column.name for column in columns) == row._fields
+    fields, columns = TABLES[table]
+    assert tuple(column.name for column in columns) == fields
 
 
 def test_a_number_that_its_column_does_not_hold_is_refused() -> None:

@@ -249,7 +249,7 @@ class BatchTransaction:
 
     async def _copy_made(self, table: str, columns: Sequence[Copied], made: bytes) -> None:
         names = [column.name for column in columns]
-        source = memoryview(made)  # bytes would be the name of a file
+        source: Any = memoryview(made)  # any buffer will do, but bytes would be the name of a file
         await self._borrowed.copy_to_table(
             table, source=source, columns=names, schema_name="tm", format="binary"
         )
