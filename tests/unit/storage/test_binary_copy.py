@@ -47,8 +47,8 @@ def encoded(column: Copied, value: Any) -> bytes:
             content = UUID(text).bytes
         case "text", text:
             content = text.encode()
-        case _, content:
-            pass
+        case _:
+            content = value
     return struct.pack("!i", len(content)) + content
 
 
