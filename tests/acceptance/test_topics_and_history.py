@@ -6,7 +6,6 @@ from collections import Counter
 from functools import partial
 
 import pytest
-from confluent_kafka import KafkaException
 
 from tests.support.archive.restores import backup
 from tests.support.clients.clients import Outgoing
@@ -63,13 +62,7 @@ def test_a_topic_that_was_re_created_halts_until_somebody_decides(
     deployment.await_consumed(len(sent))
     if not running:
         assert worker.stop() == 0
-    deployment.client.delete(deployment.topics.commands)
-    deployment.client.create(deployment.topics.commands, deployment.partitions)
-    eventually_blocking(  # a busy broker goes on taking records for the old one until it knows of the new one
-        lambda: not deployment.client.read(deployment.topics.commands),
-        what="the new topic, which is empty",
-        retry_on=(KafkaException, KeyError),
-    )
+    deployment.client.create_again(deployment.topics.commands, deployment.partitions)
     few, many = deployment.ticks(5, 0), deployment.ticks(30, 1)
     new = deployment.send(few + many)
     if running:
@@ -165,8 +158,7 @@ def test_a_command_topic_that_has_grown_halts_by_name(deployment: Deployment) ->
     assert "still PARTITIONS_CHANGED" in deployment(*verb, *skip, expect=2).err
     assert worker.stop() == 0
 
-    deployment.client.delete(topic)
-    deployment.client.create(topic, count)
+    deployment.client.create_again(topic, count)
     later = deployment.send(deployment.ticks(2))
     worker = deployment.launch()
     for partition in range(count):

@@ -6,7 +6,8 @@ import asyncio
 
 import pytest
 
-from tests.support.engine.kafka import MAX_EVENT_BYTES, World, lane_of
+from tests.support.engine.kafka import MAX_EVENT_BYTES, World, lane_of, shown
+from tests.support.waiting import eventually
 from tidemill.domain.errors import Unavailable
 from tidemill.outbox.ports import ForeignTail, PublisherFenced, RecordRefused, Tail, Tails
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
@@ -46,8 +47,8 @@ async def test_what_is_acknowledged_is_there_in_order_and_untouched(
     await publisher.publish({world.topics.events: sent[:2], world.topics.outcomes: sent})
     await publisher.publish({world.topics.events: sent[2:]})
     await publisher.close()
-    assert plain(await world.visible(world.topics.events, 0)) == plain(sent)
-    assert plain(await world.visible(world.topics.outcomes, 0)) == plain(sent)
+    assert plain(await shown(world, world.topics.events, 0, 3)) == plain(sent)
+    assert plain(await shown(world, world.topics.outcomes, 0, 3)) == plain(sent)
     assert await world.visible(world.topics.events, 1) == []
 
 
@@ -58,8 +59,8 @@ async def test_more_than_one_batch_stays_in_order(world: World, transactional: b
     sent = [record(number, b"x" * 1_000) for number in range(1, 501)]
     await publisher.publish({world.topics.events: sent, world.topics.dead_letters: sent[:250]})
     await publisher.close()
-    assert plain(await world.visible(world.topics.events, 2)) == plain(sent)
-    assert plain(await world.visible(world.topics.dead_letters, 2)) == plain(sent[:250])
+    assert plain(await shown(world, world.topics.events, 2, 500)) == plain(sent)
+    assert plain(await shown(world, world.topics.dead_letters, 2, 250)) == plain(sent[:250])
 
 
 async def test_the_next_publisher_learns_the_tails(world: World) -> None:
@@ -109,7 +110,7 @@ async def test_a_later_publisher_fences_the_earlier_one(world: World) -> None:
         await first.publish({world.topics.events: [record(3)]})
     await first.close()
     await second.close()
-    assert [one.value for one in await world.visible(world.topics.events, 0)] == [b"v", b"second"]
+    assert [one.value for one in await shown(world, world.topics.events, 0, 2)] == [b"v", b"second"]
 
 
 async def test_lanes_do_not_fence_each_other(world: World) -> None:
@@ -141,8 +142,8 @@ async def test_a_refused_record_takes_its_publication_with_it(world: World) -> N
     await second.start()
     await second.publish({world.topics.events: [record(2)]})
     await second.close()
-    assert [one.key for one in await world.visible(world.topics.events, 0)] == [b"key-1", b"key-2"]
-    assert [one.key for one in await world.visible(world.topics.outcomes, 0)] == [b"key-1"]
+    assert [one.key for one in await shown(world, world.topics.events, 0, 2)] == [b"key-1", b"key-2"]
+    assert [one.key for one in await shown(world, world.topics.outcomes, 0, 1)] == [b"key-1"]
 
 
 @pytest.mark.parametrize(
@@ -249,9 +250,16 @@ async def test_a_topic_that_was_created_again_is_shorter_than_before(world: Worl
     assert await publishers.shortened(lanes) == frozenset()
     await publisher.publish({world.topics.events: [record(1)]})
     await publisher.close()
+    await shown(world, world.topics.events, 0, 1)
     assert await publishers.shortened(lanes) == frozenset()
     await world.trim(world.topics.events, 0, 1)
     assert await publishers.shortened(lanes) == frozenset(), "retention leaves the end"
     await world.create_again(world.topics.events)
-    assert await publishers.shortened(lanes) == {lanes[0].id}, "the others had nothing to lose"
+
+    async def shorter() -> frozenset[
+        int
+    ]:  # a topic that has just been created is left out while nobody leads it
+        return await publishers.shortened(lanes)
+
+    assert await eventually(shorter, what="the new topic", retry_on=(Unavailable,)) == {lanes[0].id}
     assert await publishers.shortened(lanes) == frozenset()

@@ -69,6 +69,19 @@ def lane_of(world: World, partition: int) -> Lane:
     return Lane(partition + 1, "goods", partition, world.partitions, world.topics)
 
 
+async def shown(world: World, topic: str, partition: int, count: int) -> list[OutboundRecord]:
+    """Return what readers see of a partition, once that is at least `count` records.
+
+    A broker answers a commit before readers see it, a busy one long before.
+    """
+
+    async def seen() -> list[OutboundRecord]:
+        records = await world.visible(topic, partition)
+        return records if len(records) >= count else []
+
+    return await eventually(seen, what=f"{count} records of {topic}/{partition}")
+
+
 class MemoryWorld:
     """On a broker in memory."""
 
