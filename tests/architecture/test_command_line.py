@@ -10,14 +10,14 @@ import pytest
 import typer
 
 from tests.architecture import compose, tree
+from tests.support.command_tree import commands
 from tests.support.waiting import HANGING_S
 from tidemill import __version__
-from tidemill.cli.program import program
 
 
 def parse(arguments: list[str]) -> Any:
     """The context of the verb that `arguments` reach, without running it. Raises as the command line does."""
-    name, command, context, rest = "tidemill", typer.main.get_command(program), None, arguments
+    name, command, context, rest = "tidemill", commands(), None, arguments
     while True:
         context = command.make_context(name, rest, parent=context)
         if not hasattr(command, "resolve_command"):
@@ -30,7 +30,7 @@ def parse(arguments: list[str]) -> Any:
 
 def verbs(*path: str) -> set[str]:
     """The verbs below `path`."""
-    command: Any = typer.main.get_command(program)
+    command: Any = commands()
     for name in path:
         command = command.commands[name]
     return set(command.commands)
@@ -43,7 +43,7 @@ def named(page: Path) -> set[str]:
 
 def unknown_verb(line: str) -> str | None:
     """The first word of `line` that stands where a verb must, and is none. `up|down` are two verbs, `...` is any."""
-    command: Any = typer.main.get_command(program)
+    command: Any = commands()
     for word in line.split():
         if not hasattr(command, "commands") or word == "...":
             return None

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 
 from tests.architecture import tree
+from tests.support.command_tree import commands
 from tidemill.cli import output
-from tidemill.cli.program import program
 from tidemill.runtime.service import Exit
 
 PAGE = Path("docs/exit-codes.md")
@@ -32,7 +31,7 @@ def leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]
         yield from leaves(below, (*path, name))
 
 
-VERBS = dict(leaves(typer.main.get_command(program)))
+VERBS = dict(leaves(commands()))
 DOCUMENTED = {
     verb: {int(code) for code in codes.split(",") if code.strip()}
     for verb, codes in ROW.findall(tree.text(PAGE))

@@ -19,7 +19,9 @@ from typing import Any
 from unittest import mock
 
 import structlog
+import typer.main
 
+from tests.support.command_tree import command_of
 from tests.support.servers.databases import execute, fetch
 from tests.support.servers.nursery import NURSERY, Child
 from tests.support.waiting import HANGING_S, eventually_blocking
@@ -90,6 +92,7 @@ class Installation:
             mock.patch.object(sys, "argv", ["tidemill", *map(str, arguments)]),
             mock.patch.object(sys, "stdin", io.StringIO(stdin)),
             mock.patch.object(session, "env_file", None),
+            mock.patch.object(typer.main, "get_command", command_of),
             redirect_stdout(out),
             redirect_stderr(err),
         ):

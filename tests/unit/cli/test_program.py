@@ -10,43 +10,36 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-import typer
-from typer.testing import CliRunner
+from click.testing import CliRunner
 
+from tests.support.command_tree import commands
+from tests.support.servers.installation import Installation, Said
 from tests.support.waiting import HANGING_S
 from tidemill.cli.output import cell, plain, text_of, visible
-from tidemill.cli.program import program
 
 
 def every_verb(command: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    command = command or typer.main.get_command(program)
+    command = command or commands()
     yield path
     for name, inner in getattr(command, "commands", {}).items():
         yield from every_verb(inner, (*path, name))
 
 
-def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")}
-    return subprocess.run(
-        [sys.executable, "-m", "tidemill", *arguments],
-        env=clean | {"COLUMNS": "100"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=HANGING_S,
-        check=False,
-    )
+def run(*arguments: str, **environment: str) -> Said:
+    """Call the program within this process, with nothing set but what is given."""
+    return Installation({"COLUMNS": "100"} | environment, Path.cwd())(*arguments, expect=None)
 
 
 @pytest.mark.parametrize("path", list(every_verb()), ids=" ".join)
 def test_every_verb_explains_itself(path: tuple[str, ...]) -> None:
-    result = CliRunner().invoke(program, [*path, "--help"], env={"COLUMNS": "100"})
+    result = CliRunner().invoke(commands(), [*path, "--help"], env={"COLUMNS": "100"})
     assert result.exit_code == 0
     assert "Usage: tidemill" in result.output
 
 
 @pytest.mark.parametrize("path", [path for path in every_verb() if path], ids=" ".join)
 def test_every_verb_says_in_a_sentence_what_it_does(path: tuple[str, ...]) -> None:
-    command: Any = typer.main.get_command(program)
+    command: Any = commands()
     for name in path:
         command = command.commands[name]
     first = (command.help or "").strip().splitlines()[0]
@@ -68,12 +61,12 @@ def test_every_listing_can_be_had_as_json() -> None:
             "migrate",
             "publish",
         }:
-            result = CliRunner().invoke(program, [*path, "--help"], env={"COLUMNS": "100"})
+            result = CliRunner().invoke(commands(), [*path, "--help"], env={"COLUMNS": "100"})
             assert "--json" in result.output, path
 
 
 def test_verbs_stand_in_the_order_of_a_commands_life() -> None:
-    output = CliRunner().invoke(program, ["--help"], env={"COLUMNS": "100"}).output
+    output = CliRunner().invoke(commands(), ["--help"], env={"COLUMNS": "100"}).output
     places = [
         output.index(f" {verb} ")
         for verb in ("dev", "migrate", "topics", "publish", "serve", "query", "status")
@@ -95,20 +88,20 @@ def test_help_imports_neither_drivers_nor_processes() -> None:
 
 
 def test_the_version_is_printed() -> None:
-    assert run("--version").stdout.strip().count(".") == 2
+    assert run("--version").out.strip().count(".") == 2
 
 
 def test_a_wrong_setting_is_one_line_and_a_usage_error() -> None:
     done = run("status", TIDEMILL_COMMANDS_WORKERS="many", TIDEMILL_KAFKA_BOOTSTRAP="localhost:1")
-    assert done.returncode == 2
-    assert done.stderr == "Error: TIDEMILL_COMMANDS_WORKERS=many: expected a whole number from 1 to 64\n"
-    assert done.stdout == ""
+    assert done.code == 2
+    assert done.err == "Error: TIDEMILL_COMMANDS_WORKERS=many: expected a whole number from 1 to 64\n"
+    assert done.out == ""
 
 
 def test_a_setting_that_is_missing_names_what_to_do() -> None:
     done = run("status", TIDEMILL_KAFKA_BOOTSTRAP="localhost:1")
-    assert done.returncode == 2
-    assert done.stderr.startswith(
+    assert done.code == 2
+    assert done.err.startswith(
         "Error: TIDEMILL_DATABASE_URL is not set: set it, or start servers with `tidemill dev up`"
     )
 
@@ -120,26 +113,26 @@ def test_a_server_that_is_away_is_said_with_the_next_step_and_without_its_passwo
         TIDEMILL_DATABASE_URL="postgresql://u:s3cr3t-w0rd@127.0.0.1:1/x",
         TIDEMILL_KAFKA_BOOTSTRAP="localhost:1",
     )
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: database is not available")
-    (advice,) = done.stderr.splitlines()[1:]
+    assert done.code == 1
+    assert done.err.startswith("Error: database is not available")
+    (advice,) = done.err.splitlines()[1:]
     assert advice.startswith(
         "It is expected at 127.0.0.1:1: check that it runs, or correct TIDEMILL_DATABASE_URL;"
     )
-    assert "s3cr3t-w0rd" not in done.stderr + done.stdout
+    assert "s3cr3t-w0rd" not in done.err + done.out
 
 
 def test_migrate_does_one_thing_at_a_time() -> None:
     done = run("migrate", "--sql", "--down", "market_data@base")
-    assert done.returncode == 2
-    assert done.stderr == "Error: --sql and --down are different tasks: choose one\n"
+    assert done.code == 2
+    assert done.err == "Error: --sql and --down are different tasks: choose one\n"
 
 
 def test_an_env_file_gives_settings(tmp_path: Path) -> None:
     lines = tmp_path / "run.env"
     lines.write_text("TIDEMILL_KAFKA_BOOTSTRAP=localhost:1\nTIDEMILL_COMMANDS_WORKERS=many\n")
     done = run("--env-file", str(lines), "status")
-    assert "TIDEMILL_COMMANDS_WORKERS=many" in done.stderr
+    assert "TIDEMILL_COMMANDS_WORKERS=many" in done.err
 
 
 def test_a_reader_that_has_seen_enough_is_no_error() -> None:
