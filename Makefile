@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test test-all durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench equality bench-archive lock clean
+.PHONY: help demo test test-all suite selected durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench equality bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,9 +29,17 @@ help:  ## what can be made
 demo: $(INSTALLED)  ## all of it once, on real data: servers, commands, read models, audit
 	$(BIN)/tidemill demo
 
-test: SELECTED := -m "not slow"
+# What takes seconds comes first. Types and coverage only compute, and the tests wait half of their time: beside them.
+test: export SELECTED := -m "not slow"
 test test-all: $(INSTALLED)
-	$(MAKE) --jobs=3 --output-sync=target check workflows compiled WORKERS=2
+	$(MAKE) --jobs=3 --output-sync=target lint imports compiled
+	$(MAKE) --jobs=3 --output-sync=target types workflows suite
+
+# A make of its own, so that what pytest tells is seen while it runs; the output of the others comes as a whole.
+suite:
+	$(MAKE) --output-sync=none selected
+
+selected: $(INSTALLED)
 	$(PYTEST) $(WORKFLOWS:%=--ignore=tests/unit/%) $(SELECTED) $(PYTEST_ARGS)
 
 test:  ## lint, types, imports, coverage of the workflows, then the tests that are not slow, on real servers
@@ -49,10 +57,11 @@ TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_
 WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
 CUTS := tests/unit/commands/test_entity_cuts.py
 SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_time_series.py
-SAMPLED := tests/acceptance/test_upgrade.py tests/acceptance/test_rolling_upgrade.py tests/acceptance/test_outages.py \
-    tests/architecture/test_where_to_change.py
+SAMPLED := $(addprefix tests/acceptance/test_, upgrade.py rolling_upgrade.py outages.py newcomer.py) \
+    tests/architecture/test_where_to_change.py tests/integration/retention/test_settings_of_others.py \
+    tests/integration/service/test_outages.py
 
-trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (half an hour)
+trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (over an hour)
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SERIES) $(SAMPLED) $(PYTEST_ARGS)
 
 # Tests of the suite with larger samples; `make trials-http TIDEMILL_HTTP_TRIALS=0.1` tries a tenth of them.
@@ -85,6 +94,7 @@ imports: $(INSTALLED)
 unit: $(INSTALLED)  ## the tests that need no servers
 	$(PYTEST) $(wildcard tests/unit tests/architecture) $(PYTEST_ARGS)
 
+workflows: WORKERS := 2
 workflows: $(INSTALLED)  ## the workflows' tests on fakes: each has at least 95 % of its branches covered
 	$(PYTEST) $(WORKFLOWS:%=tests/unit/%) tests/conformance -k "unit or memory" \
 	    $(WORKFLOWS:%=--cov=tidemill.%) --cov-branch --cov-report=json:.coverage.workflows.json

@@ -14,6 +14,7 @@ import asyncpg
 import pytest
 
 from tests.support.archive import fidelity
+from tests.support.seeds import sample
 from tests.support.servers.databases import Databases, execute
 from tidemill.domain.archive.slices import LakeColumn, Measured, SliceId
 from tidemill.domain.errors import ContractError
@@ -164,9 +165,10 @@ def alter(url: str, of: str, what: str) -> None:
     execute(parts._replace(path="/postgres").geturl(), f"alter {target} {what}")
 
 
-@pytest.mark.slow  # two minutes
+@pytest.mark.slow
 async def test_no_setting_alone_changes_anything(world: World) -> None:
-    for setting, value in HOSTILE.items():
+    """A few of them in each run; that all of them change nothing together is seen in every run, below."""
+    for setting, value in sample(list(HOSTILE.items()), 10):
         await asyncio.to_thread(alter, world.url, "database", f"set {setting} = {value}")
         await world.compared()
         await asyncio.to_thread(alter, world.url, "database", f"reset {setting}")

@@ -1,6 +1,6 @@
 """No way leads out of the database but past a copy that we read back: every reachable state, and long histories.
 
-`TIDEMILL_ARCHIVE_HISTORIES` (default 1,500; the trials take 100,000) says how many histories, a tenth of them those of
+`TIDEMILL_ARCHIVE_HISTORIES` (default 500; the trials take 100,000) says how many histories, a tenth of them those of
 `test_walk_generations.py`; `TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
 """
 
@@ -20,7 +20,7 @@ from tidemill.retention import confirmations, operator_transitions, transitions
 from tidemill.retention.slices import Party, Slice
 from tidemill.retention.transition_table import Action, Transition, TransitionRefused
 
-HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
+HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "500"))
 STEPS = 150
 
 WORLDS = [
@@ -73,7 +73,7 @@ def test_every_state_leads_to_a_drop_if_all_work_again() -> None:
 
 def test_a_dead_end_is_found() -> None:
     stuck = Rules(resume_held=lambda *args, **told: TransitionRefused("NEVER", "what is held stays held"))
-    assert walk(WatchedModel(stuck, Bounds(seals=3, writes=0, memory=False)), ends=True).dead
+    assert walk(WatchedModel(stuck, Bounds(seals=2, writes=0, memory=False)), ends=True).dead
 
 
 # Planted mistakes: each must be found, else the walk proves nothing.

@@ -1,6 +1,6 @@
 """Each row is in the table, among the late rows or in the lake, once, through all generations of a range.
 
-A tenth of `TIDEMILL_ARCHIVE_HISTORIES` (default 1,500; the trials take 100,000) is lived here;
+A tenth of `TIDEMILL_ARCHIVE_HISTORIES` (default 500; the trials take 100,000) is lived here;
 `TIDEMILL_ARCHIVE_WALK=full` walks the larger worlds too. `-s` shows the figures.
 """
 
@@ -28,7 +28,7 @@ from tidemill.retention.eviction import Leaving
 from tidemill.retention.slices import Slice, together
 from tidemill.retention.transition_table import Transition, TransitionRefused
 
-HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "1500"))
+HISTORIES = int(os.environ.get("TIDEMILL_ARCHIVE_HISTORIES", "500"))
 STEPS = 150
 
 SMALL = RangeBounds(external_writes=True, deletes=True)
