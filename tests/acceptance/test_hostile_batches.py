@@ -23,9 +23,17 @@ from tidemill_devkit.stack import Stack
 
 Batches = Sequence[tuple[int, Sequence[bytes]]]
 
-MANY_HEADERS: Batches = [(1, crowd(records=16, headers=1_000_000))]
-LARGE_RECORDS: Batches = [(lane, [record(0, b"k", bytes(30 * MEBIBYTE))]) for lane in range(LANES)] * 2
-MANY_LARGE: Batches = [(2, [record(number, b"k", bytes(MEBIBYTE - 100)) for number in range(28)])] * 6
+
+def many_headers() -> Batches:
+    return [(1, crowd(records=16, headers=1_000_000))]
+
+
+def large_records() -> Batches:
+    return [(lane, [record(0, b"k", bytes(30 * MEBIBYTE))]) for lane in range(LANES)] * 2
+
+
+def many_large() -> Batches:
+    return [(2, [record(number, b"k", bytes(MEBIBYTE - 100)) for number in range(28)])] * 6
 
 
 @pytest.fixture
@@ -34,13 +42,14 @@ def besieged(stack: Stack, database: str, unique_name: Callable[[str], str], tmp
 
 
 @pytest.mark.parametrize(
-    "batches",
-    [MANY_HEADERS, LARGE_RECORDS, MANY_LARGE],
+    "made",
+    [many_headers, large_records, many_large],
     ids=["16 million headers", "30 MiB in each lane", "168 MiB in a lane"],
 )
 def test_what_few_bytes_become_harms_no_process_and_no_other_lane(
-    besieged: Installation, batches: Batches
+    besieged: Installation, made: Callable[[], Batches]
 ) -> None:
+    batches = made()
     send_batches(besieged, commands_of(besieged), batches)
     with besieged.serving("commands") as serving:
         publish_good_ones(besieged)
