@@ -55,11 +55,11 @@ TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_
     TIDEMILL_SERIES_KILLS=20
 
 WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
-CUTS := tests/unit/commands/test_entity_cuts.py
+CUTS := tests/unit/commands/test_entity_cuts.py tests/unit/commands/test_batch_cuts.py
 SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_time_series.py
 SAMPLED := $(addprefix tests/acceptance/test_, upgrade.py rolling_upgrade.py outages.py newcomer.py) \
     tests/architecture/test_where_to_change.py tests/integration/retention/test_settings_of_others.py \
-    tests/integration/service/test_outages.py
+    tests/integration/service/test_outages.py tests/unit/outbox/test_lanes.py
 
 trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (over an hour)
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SERIES) $(SAMPLED) $(PYTEST_ARGS)
@@ -100,9 +100,10 @@ workflows: $(INSTALLED)  ## the workflows' tests on fakes: each has at least 95 
 	    $(WORKFLOWS:%=--cov=tidemill.%) --cov-branch --cov-report=json:.coverage.workflows.json
 	$(BIN)/python tools/coverage-gate .coverage.workflows.json $(COVERED_PERCENT) $(WORKFLOWS)
 
-# The tests as pytest rewrites them: beside the type checker there is time for it, and each worker would do it anew.
+# The tests as pytest rewrites them: each worker would do it anew. Once is enough, later changes are few.
+COMPILED := .pytest_cache/compiled
 compiled: $(INSTALLED)
-	$(BIN)/pytest --collect-only -qq >/dev/null
+	test -e $(COMPILED) || { $(BIN)/pytest --collect-only -qq >/dev/null && touch $(COMPILED); }
 
 coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every module
 	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage.all.json $(PYTEST_ARGS)

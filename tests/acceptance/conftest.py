@@ -16,12 +16,12 @@ from tests.support.clients.journeys import SESSION_S, Deployment
 from tests.support.clients.walkthrough import Shell
 from tests.support.servers.databases import database_of, drop, execute
 from tests.support.servers.installation import Installation, installation_on
+from tests.support.servers.nursery import NURSERY
 from tests.support.servers.stack import Run
 from tests.support.waiting import HANGING_S
 from tidemill_devkit.stack import Stack
 
-PROGRAMS = {"tidemill": "tidemill.__main__", "pip": "pip._internal.cli.main"}
-SCRIPT = "#!{python}\nimport sys\nfrom {module} import main\nsys.exit(main())\n"
+PIP = "#!{python}\nimport sys\nfrom pip._internal.cli.main import main\nsys.exit(main())\n"
 
 
 @pytest.fixture
@@ -93,7 +93,10 @@ def empty_database(run: Run, stack: Stack, unique_name: Callable[[str], str]) ->
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """The programs of an environment of the reader's own: it has what ours has, and what he installs."""
+    """The programs of an environment of the reader's own: it has what ours has, and what he installs.
+
+    A page has him type ours dozens of times, hence it begins with its imports behind it.
+    """
     environment = tmp_path / "environment"
     subprocess.run(
         [sys.executable, "-m", "venv", "--without-pip", environment], check=True, timeout=HANGING_S
@@ -101,8 +104,12 @@ def programs(tmp_path: Path) -> Path:
     python = environment / "bin" / "python"
     own = environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"
     (own / "ours.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
-    for name, module in PROGRAMS.items():
-        (environment / "bin" / name).write_text(SCRIPT.format(python=python, module=module))
+    texts = {
+        "pip": PIP.format(python=python),
+        "tidemill": NURSERY.forked_program("tidemill.__main__", environment),
+    }
+    for name, text in texts.items():
+        (environment / "bin" / name).write_text(text)
         (environment / "bin" / name).chmod(0o755)
     return environment / "bin"
 

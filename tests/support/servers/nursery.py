@@ -3,6 +3,8 @@
 A journey starts a handful of processes, and importing takes each of them longer than all that it does until it is
 well. `NURSERY.begin` gives processes like those of `subprocess.Popen`; the nursery is their parent, begins them on
 demand, and ends all that are left when the process that began it ends. What is run is the same module in the same way.
+
+Programs that somebody types in a shell ask for such a process at the nursery's socket: `forked_program`.
 """
 
 from __future__ import annotations
@@ -14,11 +16,14 @@ import os
 import runpy
 import selectors
 import signal
+import site
+import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -40,6 +45,10 @@ IMPORTED = (
     "tidemill.contexts.market_data",
     "tidemill.transport.registry",
 )
+
+SOCKET = "typed"
+"""Where the nursery listens for typed programs, in its folder."""
+READY = "ready\n"
 
 KEEPS_DEADLINES = "TESTS_KEEP_DEADLINES"
 """The variable under which a process has the product's own deadlines for its end."""
@@ -99,14 +108,46 @@ class Nursery:
             parent.stdin.flush()
             return Child(int(parent.stdout.readline()), [module, *arguments], exit_file)
 
+    def forked_program(self, module: str, environment: Path) -> str:
+        """Return the text of a program that runs `main` of a module as a fork of the nursery.
+
+        Its arguments, variables, folder and streams are those of who calls it, and so are its exit code and the
+        signals that it gets. `environment`: the folder of the virtual environment that it belongs to; what is installed
+        there is found behind what we have.
+        """
+        with self._one_at_a_time:
+            _ = self._process or self._started()
+        values = {"python": sys.executable, "module": module, "environment": str(environment)}
+        return _FORKED_PROGRAM.format(address=str(self._folder / SOCKET), **values)
+
     def _started(self) -> subprocess.Popen[str]:
         self._folder = Path(mkdtemp(prefix="tidemill-nursery-"))
         command = [sys.executable, "-m", "tests.support.servers.nursery", str(self._folder)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        assert self._process.stdout is not None
+        assert self._process.stdout.readline() == READY
         atexit.register(self._process.communicate, timeout=HANGING_S)
         return self._process
 
+
+# It may import little: it is to be quick.
+_FORKED_PROGRAM = """#!{python} -IS
+import json, os, signal, socket, sys
+wire = socket.socket(socket.AF_UNIX)
+wire.connect({address!r})
+socket.send_fds(wire, [b" "], [0, 1, 2])
+order = dict(
+    module={module!r}, environment={environment!r}, arguments=sys.argv, folder=os.getcwd(), variables=dict(os.environ)
+)
+wire.sendall(json.dumps(order).encode() + b"\\n")
+answers = wire.makefile()
+pid = int(answers.readline())
+for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, lambda number, _: os.kill(pid, number))
+code = int(answers.readline())
+sys.exit(code if code >= 0 else 128 - code)
+"""
 
 NURSERY = Nursery()
 """The one of this process."""
@@ -129,27 +170,98 @@ def serve(folder: Path) -> None:
     signal.signal(signal.SIGCHLD, lambda *_: None)  # it wakes the loop below
     endings: dict[int, str] = {}
     waiting = selectors.DefaultSelector()
+    typed = TypedPrograms(folder / SOCKET, waiting)
     waiting.register(sys.stdin, selectors.EVENT_READ)
     waiting.register(asleep, selectors.EVENT_READ)
+    sys.stdout.write(READY)
+    sys.stdout.flush()
     while True:
         ready = [key.fileobj for key, _ in waiting.select()]
         if asleep in ready:
             os.read(asleep, 4096)
             _note_the_ended(endings)
+            typed.tell_the_ended()
+        typed.end_the_left(ready)
+        if typed.listener in ready:
+            typed.begin()
         if sys.stdin in ready:
             line = sys.stdin.readline()
             if not line:
                 break
             _begin(json.loads(line), endings)
-    for pid in endings:
+    for pid in [*endings, *typed.callers]:
         os.kill(pid, signal.SIGKILL)
     rmtree(folder)
+
+
+class TypedPrograms:
+    """Processes for programs that somebody types; each ends with its caller, whom `waiting` watches."""
+
+    def __init__(self, address: Path, waiting: selectors.BaseSelector) -> None:
+        self._waiting = waiting
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(address))
+        self.listener.listen(64)
+        self.callers: dict[int, socket.socket] = {}
+        waiting.register(self.listener, selectors.EVENT_READ)
+
+    def begin(self) -> None:
+        """Take one order, and begin what it asks for."""
+        caller, _ = self.listener.accept()
+        _, streams, _, _ = socket.recv_fds(caller, 1, 3)
+        with caller.makefile() as orders:
+            order = json.loads(orders.readline())
+        pid = os.fork()
+        if pid == 0:
+            _be_typed(order, streams)
+        for stream in streams:
+            os.close(stream)
+        caller.sendall(f"{pid}\n".encode())
+        self.callers[pid] = caller
+        self._waiting.register(caller, selectors.EVENT_READ)
+
+    def end_the_left(self, ready: Collection[Any]) -> None:
+        """End those whose callers are gone: they say no more once they have given their orders."""
+        for pid, caller in self.callers.items():
+            if caller in ready:
+                os.kill(pid, signal.SIGKILL)
+                self._waiting.unregister(caller)
+
+    def tell_the_ended(self) -> None:
+        """Give the exit codes to those who wait for them."""
+        for pid in list(self.callers):
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                with self.callers.pop(pid) as caller, suppress(OSError, KeyError):
+                    self._waiting.unregister(caller)
+                    caller.sendall(f"{os.waitstatus_to_exitcode(status)}\n".encode())
+
+
+def _be_typed(order: Mapping[str, Any], streams: Sequence[int]) -> NoReturn:
+    """Be a program of a virtual environment: its packages are found, and its folder is the interpreter's."""
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+    os.closerange(3, 256)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  the one that is there may hold orders of the nursery
+    own = sys.modules["__main__"]
+    own.__spec__, own.__package__ = None, ""  # or the program would call itself by the nursery's name
+    os.chdir(order["folder"])
+    environment = Path(order["environment"])
+    sys.prefix, sys.executable = str(environment), str(environment / "bin" / "python")
+    site.addsitedir(str(environment / "lib" / f"python{sysconfig.get_python_version()}" / "site-packages"))
+    _live(order["arguments"], order["variables"], lambda: import_module(order["module"]).main())
 
 
 def _begin(order: Mapping[str, Any], endings: dict[int, str]) -> None:
     pid = os.fork()
     if pid == 0:
-        _live(**order)
+        _redirect(Path(order["log"]))
+        module, *_ = arguments = order["arguments"]
+        _live(
+            arguments,
+            order["environment"],
+            lambda: runpy.run_module(module, None, "__main__", alter_sys=True),
+        )
     endings[pid] = order["exit_file"]
     sys.stdout.write(f"{pid}\n")
     sys.stdout.flush()
@@ -165,11 +277,12 @@ def _note_the_ended(endings: dict[int, str]) -> None:
             new.rename(exit_file)
 
 
-def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, exit_file: str) -> NoReturn:
+def _live(
+    arguments: Sequence[str], environment: Mapping[str, str], program: Callable[[], object]
+) -> NoReturn:
     """Be the program: what the interpreter does around a module, from its environment to its exit code."""
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    _redirect(Path(log))
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = list(arguments)
@@ -177,7 +290,7 @@ def _live(arguments: Sequence[str], environment: Mapping[str, str], log: str, ex
     sys.path[:0] = [path for path in named if path and path not in sys.path]
     if KEEPS_DEADLINES not in environment:
         _be_patient()
-    code = _run(arguments[0])
+    code = _exit_code_of(program)
     threading._shutdown()  # type: ignore[attr-defined]  # as at an interpreter's end: threads first, then handlers
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -199,9 +312,9 @@ def _redirect(log: Path) -> None:
     os.closerange(3, 256)
 
 
-def _run(module: str) -> int:
+def _exit_code_of(program: Callable[[], object]) -> int:
     try:
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        program()
     except SystemExit as end:
         if end.code is None or isinstance(end.code, int):
             return end.code or 0

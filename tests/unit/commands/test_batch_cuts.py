@@ -1,4 +1,7 @@
-"""The result may not depend on where a batch was cut, nor on which lanes shared a transaction."""
+"""The result may not depend on where a batch was cut, nor on which lanes shared a transaction.
+
+Each run has examples of its own: a few in the suite, ten times as many in `make trials`.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.fakes.commands import MemoryCommandStore
+from tests.support.engine.built_in import FULL
 from tests.support.engine.commands import FakeRecord, Harness
 from tests.support.engine.profile_streams import (
     STREAM,
@@ -23,6 +27,7 @@ from tests.support.engine.profile_streams import (
 )
 from tidemill.domain.identity import event_id
 
+EXAMPLES = 1_000 if FULL else 100
 Seen = dict[tuple[int, int], Any]
 
 
@@ -77,7 +82,7 @@ def one_lane(records: Sequence[FakeRecord]) -> list[FakeRecord]:
     return [record for record in records if record.partition == busiest]
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(streams(), sizes)
 def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], cuts: list[int]) -> None:
     lane = one_lane(records)
@@ -87,7 +92,7 @@ def test_cutting_a_lane_changes_nothing(records: list[FakeRecord], cuts: list[in
     assert facts(batched) == facts(alone)
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(streams(), sizes)
 def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
     records: list[FakeRecord], cuts: list[int]
@@ -103,7 +108,7 @@ def test_grouping_lanes_changes_nothing_but_who_wins_a_contested_name(
     assert facts(grouped) == facts(alone)
 
 
-@settings(max_examples=300)
+@settings(max_examples=EXAMPLES)
 @given(streams(contested=False), st.data())
 def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     records: list[FakeRecord], data: st.DataObject
@@ -115,7 +120,7 @@ def test_grouping_lanes_changes_nothing_where_none_contests_a_name(
     assert facts(left) == facts(right)
 
 
-@settings(max_examples=200)
+@settings(max_examples=EXAMPLES)
 @given(contests(), st.data())
 def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
     contest: tuple[list[FakeRecord], set[tuple[int, int]]], data: st.DataObject
@@ -128,7 +133,7 @@ def test_of_lanes_that_contest_a_name_exactly_one_wins_however_they_are_grouped(
     assert [each.name for each in held if each.active].count(WANTED) == 1
 
 
-@settings(max_examples=200)
+@settings(max_examples=EXAMPLES)
 @given(streams(), sizes)
 def test_a_name_has_at_most_one_holder_and_numbers_are_dense(
     records: list[FakeRecord], cuts: list[int]

@@ -122,7 +122,7 @@ def run(stream: Stream, batches: Sequence[Sequence[FakeRecord]]) -> Any:
 @pytest.mark.timeout(3600 if FULL else 600)
 @pytest.mark.parametrize("aggregate", CHOSEN)
 @with_seed(run_seed())
-@settings(max_examples=1_500 if FULL else 150)
+@settings(max_examples=1_500 if FULL else 50)
 @given(st.data(), SIZES)
 def test_cutting_a_batch_changes_nothing(aggregate: str, data: st.DataObject, sizes: list[int]) -> None:
     stream, context = STREAMS[aggregate]
