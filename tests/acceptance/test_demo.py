@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 PROGRAM = [sys.executable, "-m", "tidemill"]
 COLUMNS = 80
-RUN_S = HANGING_S
-"""What a run may take once the servers' programs are there; these servers are up."""
+RUN_S = 3 * HANGING_S
+"""What hangs takes longer, also when two runs share a busy machine; the servers are up."""
 
 RUN = re.compile(r"database +tidemill_demo_(\w+)")
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -68,6 +69,16 @@ def environment(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> dict[
     }
 
 
+@contextmanager
+def ended(program: subprocess.Popen[Any]) -> Iterator[None]:
+    """End a run with the block, processes and all, if it has not ended."""
+    try:
+        yield
+    finally:
+        program.terminate()
+        program.wait(HANGING_S)
+
+
 @pytest.fixture(scope="module")
 def runs(environment: Mapping[str, str]) -> Iterator[Runs]:
     ours, theirs = pty.openpty()
@@ -83,12 +94,12 @@ def runs(environment: Mapping[str, str]) -> Iterator[Runs]:
         stderr=subprocess.PIPE,
         text=True,
     )
-    terminal = ESCAPES.sub("", drained(ours))
-    out, err = for_program.communicate(timeout=RUN_S)
-    assert for_program.returncode == 0, err + out
-    yield Runs(
-        environment, json.loads(out), err, terminal, (on_terminal.wait(HANGING_S), for_program.returncode)
-    )
+    with ended(on_terminal), ended(for_program):
+        terminal = ESCAPES.sub("", drained(ours))
+        out, err = for_program.communicate(timeout=RUN_S)
+        codes = (on_terminal.wait(HANGING_S), for_program.returncode)
+    assert codes[1] == 0, err + out
+    yield Runs(environment, json.loads(out), err, terminal, codes)
     # once as the demo's page says, in the terminal that has the run's variables, and once in any other
     sourced = {**environment, **variables(json.loads(out)["env_file"])}
     for run, around in ((RUN.search(terminal), environment), (RUN.search(err), sourced)):

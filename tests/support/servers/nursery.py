@@ -108,6 +108,12 @@ class Nursery:
             parent.stdin.flush()
             return Child(int(parent.stdout.readline()), [module, *arguments], exit_file)
 
+    @property
+    def pid(self) -> int:
+        """The process that forks, once it was begun."""
+        assert self._process is not None
+        return self._process.pid
+
     def forked_program(self, module: str, environment: Path) -> str:
         """Return the text of a program that runs `main` of a module as a fork of the nursery.
 

@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 
 from tests.support.engine.kafka import KafkaWorld, unhurried
+from tests.support.waiting import eventually
+from tidemill.domain.errors import Unavailable
 from tidemill.transport.kafka import KafkaConnection
 from tidemill.transport.kafka.client.lookup import Lookup
 from tidemill_devkit.stack import Stack
@@ -72,6 +74,12 @@ async def breakable_world(broker: Broker, unique_name: Callable[[str], str]) -> 
     """A stream of four partitions on the broker that may be broken; its topics end with the servers."""
     patient = KafkaConnection(bootstrap=broker.connection.bootstrap)
     world = KafkaWorld(patient, unique_name("goods"), 4)
-    await world.open()
+
+    async def opened() -> bool:
+        await world.open()
+        return True
+
+    # one that has just begun may not know itself for a moment
+    await eventually(opened, what="topics", retry_on=(Unavailable,))
     world.connection = broker.connection
     return world
