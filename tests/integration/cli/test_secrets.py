@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -53,18 +53,25 @@ def publish(installation: Installation, *lines: str, command: str = "RegisterCon
 
 def password(installation: Installation, number: int, masters: MasterKeys) -> str:
     """Return the password of a profile's row, by these master keys."""
-    text = "select profile_data::text as data from public.connector_profiles where id = $1"
-    (row,) = installation.fetch(text, f"p{number}")
+    (one,) = passwords(installation, [number], masters)
+    return one
 
-    async def opened() -> str:
+
+def passwords(installation: Installation, numbers: Sequence[int], masters: MasterKeys) -> list[str]:
+    """Return the passwords of rows, by these master keys."""
+    text = "select profile_data::text as data from public.connector_profiles where id = $1"
+    rows = {f"p{number}": installation.fetch(text, f"p{number}")[0]["data"] for number in numbers}
+
+    async def opened() -> list[str]:
         pool = await create_pool(installation.database, application_name="tidemill-tests", size=1)
         try:
             reader = KeyedSecretReader(SecretKeyDatabase(pool), masters)
-            return await reader.open_members("connector_profiles", f"p{number}", "profile_data", row["data"])
+            table, column = "connector_profiles", "profile_data"
+            return [await reader.open_members(table, key, column, data) for key, data in rows.items()]
         finally:
             await close_pool(pool)
 
-    return str(json.loads(asyncio.run(opened()))["auth"]["password"])
+    return [str(json.loads(data)["auth"]["password"]) for data in asyncio.run(opened())]
 
 
 def tables_with(installation: Installation, text: str) -> Iterator[str]:
@@ -149,7 +156,7 @@ def test_keys_rotate_under_load_and_the_old_one_is_not_needed_any_more(keyed: In
         assert serving.stop() == 0
     new = with_keys(keyed, NEW)
     assert new("secrets", "status", "--json").json()["unreadable"] == 0
-    assert [password(new, number, NEW_ONLY) for number in first] == [f"t{number}" for number in first]
+    assert passwords(new, first, NEW_ONLY) == [f"t{number}" for number in first]
     assert password(new, 399, NEW_ONLY) == "s399"
     with new.serving() as serving:
         publish(new, profile(7, "u7", name="m7"), command="UpdateConnectorProfile")
