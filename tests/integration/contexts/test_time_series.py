@@ -186,7 +186,7 @@ async def test_the_event_of_points_has_their_bits(pool: Pool) -> None:
 async def test_one_answer_names_the_faulty_points_of_every_list(pool: Pool) -> None:
     harness = await claimed(pool)
     early = datetime(1899, 12, 31, tzinfo=UTC)
-    lists = {
+    lists: dict[str, Any] = {
         "columns": [0, *[5] * 46],
         "values": [1.0, *[float("nan")] * 46],
         "times": [*[early] * 46, FIRST],
