@@ -243,9 +243,7 @@ async def test_a_connection_with_nothing_left_to_do_comes_back_without_a_task(
         await borrowed.execute("begin; set local statement_timeout = '123s'")
     assert (tasks(), len(heard)) == (1, 1), "what is left open is rolled back, and told"
     async with connection(pool) as borrowed:
-        assert borrowed.get_server_pid() == first
-        assert not borrowed.is_in_transaction()
-    assert pool.status().checked_out == 0
+        assert (borrowed.get_server_pid(), borrowed.is_in_transaction()) == (first, False)
 
 
 async def test_the_configuration_shows_no_secret(database: str) -> None:
