@@ -61,7 +61,7 @@ class HaltWatch:
         if self._is_answered.get(lanes):
             self._is_answered[lanes] = False
             return
-        questions = [(each, each.watched()) for each in {lanes: None, **self._is_answered}]
+        questions = [(other, other.watched()) for other in {lanes: None, **self._is_answered}]
         asked = [lane_id for _, watched in questions for lane_id in watched.lane_ids]
         halted = await store.halted(asked) if asked else {}
         for other, watched in questions:

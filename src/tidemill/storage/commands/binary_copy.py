@@ -94,10 +94,10 @@ def encode(rows):
 
 
 class _Part(NamedTuple):
-    """Code for some columns. `before`: what is done once for all rows. `each`: the expression of their bytes."""
+    """Code for some columns. `before`: what is done once for all rows. `expression`: of the bytes of a row."""
 
     before: str
-    each: str
+    expression: str
     names: Mapping[str, Any] = {}
 
 
@@ -112,7 +112,7 @@ def encoder_of(columns: Sequence[Copied]) -> Encode:
     source = _SOURCE.format(
         before="\n    ".join(part.before for part in parts),
         columns=", ".join(f"value_{place}" for place in range(len(columns))),
-        parts=", ".join(part.each for part in parts),
+        parts=", ".join(part.expression for part in parts),
     )
     exec(compile(source, "<binary copy>", "exec"), names)  # noqa: S102  of the templates above, and nothing else
     encode: Encode = names["encode"]
