@@ -103,7 +103,7 @@ workflows: $(INSTALLED)  ## the workflows' tests on fakes: each has at least 95 
 # The tests as pytest rewrites them: each worker would do it anew. Once is enough, later changes are few.
 COMPILED := .pytest_cache/compiled
 compiled: $(INSTALLED)
-	test -e $(COMPILED) || { $(BIN)/pytest --collect-only -qq >/dev/null && touch $(COMPILED); }
+	test -e $(COMPILED) || { $(BIN)/pytest --collect-only -qq >/dev/null && mkdir -p $(dir $(COMPILED)) && touch $(COMPILED); }
 
 coverage: $(INSTALLED)  ## all tests with branch coverage, reported for every module
 	$(PYTEST) --cov --cov-report=term --cov-report=json:.coverage.all.json $(PYTEST_ARGS)

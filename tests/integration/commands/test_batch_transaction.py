@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,9 +23,7 @@ from tidemill.domain.context import AppendSpec
 from tidemill.domain.errors import TableMisfit
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
-from tidemill.storage.commands.binary_copy import Copied
 from tidemill.storage.commands.command_store import CommandDatabase
-from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
 from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
@@ -386,24 +384,3 @@ async def test_an_update_of_many_rows_writes_what_changed_of_each(pool: Pool, pr
     assert await rows(pool, stored) == [
         (*row, versions.get(number, 2)) for number, row in enumerate(expected)
     ]
-
-
-async def test_rows_are_written_in_the_order_of_their_keys_whatever_that_of_the_records(
-    pool: Pool, profiles: Harness
-) -> None:
-    keys = [f"p{number:02d}" for number in range(12)]
-    in_the_table = "select id from public.connector_profiles order by ctid"
-    await profiles.send(*(register(key, f"name of {key}") for key in reversed(keys)))
-    assert await rows(pool, in_the_table) == [(key,) for key in keys]
-    moves = [UpdateConnectorProfile(**base(profile_id=key, profile_data='{"n": 1}')) for key in keys]
-    await profiles.send(*reversed(moves))
-    assert await rows(pool, in_the_table) == [(key,) for key in keys]
-
-
-@pytest.mark.parametrize(("table", "columns"), [("log", LOG_COLUMNS), ("outbox", OUTBOX_COLUMNS)])
-async def test_rows_are_encoded_by_the_types_of_the_database(
-    pool: Pool, table: str, columns: Sequence[Copied]
-) -> None:
-    of_table = "select attname, typname from pg_attribute a join pg_type t on t.oid = a.atttypid"
-    where = f"where attrelid = 'tm.{table}'::regclass and attnum > 0 order by attnum"
-    assert await rows(pool, f"{of_table} {where}") == [(column.name, column.type) for column in columns]

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from tests.support.seeds import run_seed
 from tidemill.commands.rows import LogRow, OutboxRow
-from tidemill.storage.commands.binary_copy import Copied, encoder_of
+from tidemill.storage.commands.binary_copy import CopyColumn, encoder_of
 from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
@@ -34,7 +34,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 TABLES = {"log": (LogRow._fields, LOG_COLUMNS), "outbox": (OutboxRow._fields, OUTBOX_COLUMNS)}
 
 
-def encoded(column: Copied, value: Any) -> bytes:
+def encoded(column: CopyColumn, value: Any) -> bytes:
     """Encode a value as PostgreSQL's documentation of each type has it."""
     match column.type, value:
         case _, None:
@@ -52,7 +52,7 @@ def encoded(column: Copied, value: Any) -> bytes:
     return struct.pack("!i", len(content)) + content
 
 
-def reference(columns: Sequence[Copied], rows: Sequence[tuple[Any, ...]]) -> bytes:
+def reference(columns: Sequence[CopyColumn], rows: Sequence[tuple[Any, ...]]) -> bytes:
     made = [b"PGCOPY\n\xff\r\n\0" + struct.pack("!ii", 0, 0)]
     for row in rows:
         made.append(struct.pack("!h", len(columns)))
@@ -60,7 +60,7 @@ def reference(columns: Sequence[Copied], rows: Sequence[tuple[Any, ...]]) -> byt
     return b"".join([*made, struct.pack("!h", -1)])
 
 
-def rows_of(columns: Sequence[Copied]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+def rows_of(columns: Sequence[CopyColumn]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
     values = [
         VALUES[column.type] if column.varies and column.type in BITS else st.none() | VALUES[column.type]
         for column in columns
@@ -85,6 +85,6 @@ def test_the_columns_are_the_fields_of_the_rows(table: str) -> None:
 
 def test_a_number_that_its_column_does_not_hold_is_refused() -> None:
     with pytest.raises(struct.error):
-        encoder_of([Copied("lane", "int2", varies=True)])([(2**15,)])
+        encoder_of([CopyColumn("lane", "int2", varies=True)])([(2**15,)])
     with pytest.raises(struct.error):
-        encoder_of([Copied("events", "int2")])([(2**15,)])
+        encoder_of([CopyColumn("events", "int2")])([(2**15,)])

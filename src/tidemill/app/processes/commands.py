@@ -229,11 +229,8 @@ async def stream_job(
             room=common.room,
             halts=common.halts,
         )
-        return ServiceGroup(
-            {**sweepers, "intake": intake, "relays": relays},
-            opening=replies.start,
-            closing=[replies.close, publishers.close],
-        )
+        services = {**sweepers, "intake": intake, "relays": relays}
+        return ServiceGroup(services, opening=replies.start, closing=[replies.close, publishers.close])
 
     return Job(stream.aggregate, make, common.gate(stream, gate))
 

@@ -29,7 +29,7 @@ _INTEGERS: Final = {"int2": (2, "h"), "int4": (4, "i"), "int8": (8, "q")}
 
 
 @dataclass(frozen=True, slots=True)
-class Copied:
+class CopyColumn:
     """A column. `type`: PostgreSQL's name of it. `varies`: nearly every row of a batch has another value.
 
     An integer that varies is never null.
@@ -101,7 +101,7 @@ class _Part(NamedTuple):
     names: Mapping[str, Any] = {}
 
 
-def encoder_of(columns: Sequence[Copied]) -> Encode:
+def encoder_of(columns: Sequence[CopyColumn]) -> Encode:
     """Return what encodes rows with these columns, in their order."""
     groups = groupby(enumerate(columns), key=_kind)
     parts = [_part(number, kind, list(run)) for number, (kind, run) in enumerate(groups)]
@@ -119,7 +119,7 @@ def encoder_of(columns: Sequence[Copied]) -> Encode:
     return encode
 
 
-def _kind(item: tuple[int, Copied]) -> str:
+def _kind(item: tuple[int, CopyColumn]) -> str:
     """Return how a column is encoded; neighbours of the same kind are encoded together."""
     place, column = item
     if not column.varies:
@@ -127,7 +127,7 @@ def _kind(item: tuple[int, Copied]) -> str:
     return "integers" if column.type in _INTEGERS else f"{column.type} {place}"
 
 
-def _part(number: int, kind: str, run: Sequence[tuple[int, Copied]]) -> _Part:
+def _part(number: int, kind: str, run: Sequence[tuple[int, CopyColumn]]) -> _Part:
     values, (place, first) = [f"value_{place}" for place, _ in run], run[0]
     value, types = values[0], [column.type for _, column in run]
     if kind == "repeated":

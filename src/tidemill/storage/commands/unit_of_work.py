@@ -32,7 +32,7 @@ from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
-from tidemill.storage.commands.binary_copy import Copied, encoder_of
+from tidemill.storage.commands.binary_copy import CopyColumn, encoder_of
 from tidemill.storage.commands.column_shapes import Shapes, TableLock
 from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
@@ -247,7 +247,7 @@ class BatchTransaction:
             await self._shapes.note(f"{table_sql.quoted(schema)}.{table_sql.quoted(table)}", lock=lock)
         await self._borrowed.copy_records_to_table(table, records=rows, columns=columns, schema_name=schema)
 
-    async def _copy_made(self, table: str, columns: Sequence[Copied], made: bytes) -> None:
+    async def _copy_made(self, table: str, columns: Sequence[CopyColumn], made: bytes) -> None:
         names = [column.name for column in columns]
         source: Any = memoryview(made)  # any buffer will do, but bytes would be the name of a file
         await self._borrowed.copy_to_table(
