@@ -15,6 +15,7 @@ from tests.support.engine.commands import Harness, create_lanes, outcomes
 from tests.support.engine.entity_contexts import tables
 from tests.support.engine.secret_contexts import OLD_ONLY
 from tests.support.engine.sign_in_contexts import CLUB, STREAM, badge, badges, member, members
+from tests.support.security.hashes import OF_PEARS
 from tidemill.admin.sign_in import PasswordVerifier
 from tidemill.api import Account, SignInOutcome, SignInRows, hash_password
 from tidemill.api.entities.declaration import Entity
@@ -30,8 +31,6 @@ from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.security.accounts import AccountDatabase
 from tidemill.storage.security.data_keys import DataKeyTransaction
 from tidemill.storage.security.secret_keys import SecretKeyDatabase
-
-HASH = hash_password("pears")
 
 
 @dataclass
@@ -88,22 +87,22 @@ async def side(request: pytest.FixtureRequest) -> AsyncIterator[Side]:
 
 async def test_an_account_is_found_by_its_name_however_it_is_written(side: Side) -> None:
     await side.send(
-        member("Create", "m1", login="Åsa", pass_hash=HASH),
-        member("Create", "m2", login="ben", pass_hash=HASH),
+        member("Create", "m1", login="Åsa", pass_hash=OF_PEARS),
+        member("Create", "m2", login="ben", pass_hash=OF_PEARS),
     )
     assert [await side.key(name) for name in ("Åsa", "åSA", "A\u030asa", "BEN")] == ["m1", "m1", "m1", "m2"]
 
 
 @pytest.mark.parametrize("name", ["", "an", "anna", "ann ", "%", "ann\0", "\udcff", "x" * 100_000, "m1"])
 async def test_any_other_name_finds_none(side: Side, name: str) -> None:
-    await side.send(member("Create", "m1", login="ann", pass_hash=HASH))
+    await side.send(member("Create", "m1", login="ann", pass_hash=OF_PEARS))
     assert await side.account(name) is None
 
 
 async def test_an_account_comes_with_its_encrypted_hash_and_says_whether_it_is_active(side: Side) -> None:
     await side.send(
-        member("Create", "m1", login="ann", pass_hash=HASH),
-        member("Create", "m2", login="ben", pass_hash=HASH, may_enter=False),
+        member("Create", "m1", login="ann", pass_hash=OF_PEARS),
+        member("Create", "m2", login="ben", pass_hash=OF_PEARS, may_enter=False),
     )
     ann, ben = await side.account("ann"), await side.account("ben")
     assert ann is not None
@@ -113,16 +112,16 @@ async def test_an_account_comes_with_its_encrypted_hash_and_says_whether_it_is_a
 
 
 async def test_a_deleted_account_is_none_and_its_name_is_its_next_holders(side: Side) -> None:
-    await side.send(member("Create", "m1", login="ann", pass_hash=HASH))
+    await side.send(member("Create", "m1", login="ann", pass_hash=OF_PEARS))
     await side.send(member("Delete", "m1"))
     assert await side.key("ann") is None
-    await side.send(member("Create", "m2", login="Ann", pass_hash=HASH))
+    await side.send(member("Create", "m2", login="Ann", pass_hash=OF_PEARS))
     assert await side.key("ann") == "m2"
 
 
 async def test_an_entity_of_a_family_without_a_mark_is_active_while_it_is_in_force(side: Side) -> None:
-    await side.send(member("Create", "m1", login="ann", pass_hash=HASH))
-    await side.send(badge("Create", "b1", member_id="m1", order="Gold", pass_hash=HASH))
+    await side.send(member("Create", "m1", login="ann", pass_hash=OF_PEARS))
+    await side.send(badge("Create", "b1", member_id="m1", order="Gold", pass_hash=OF_PEARS))
     account = await side.account("gold", badges)
     assert account is not None
     assert (account.key, account.is_active) == ("b1", True)
@@ -143,7 +142,7 @@ async def test_a_sign_in_follows_every_change_of_the_row(side: Side) -> None:
         return answer.outcome, answer.key
 
     accepted, refused = (SignInOutcome.ACCEPTED, "m1"), (SignInOutcome.REFUSED, None)
-    await side.send(member("Create", "m1", login="ann", pass_hash=HASH))
+    await side.send(member("Create", "m1", login="ann", pass_hash=OF_PEARS))
     assert [await attempt("pears"), await attempt("apples"), await attempt("pears", "bob")] == [
         accepted,
         refused,

@@ -11,15 +11,15 @@ from tests.support.engine.commands import Harness
 from tests.support.engine.secret_contexts import DOORS, NEW_ONLY, OLD_ONLY
 from tests.support.engine.secret_contexts import STREAM as DOOR_STREAM
 from tests.support.engine.sign_in_contexts import CLUB, STREAM, badge, member
+from tests.support.security.hashes import OF_PEARS
 from tests.unit.runtime.test_rate_limits import Hands
 from tidemill.admin.sign_in import PasswordVerifier
-from tidemill.api import SignInOutcome, hash_password
+from tidemill.api import SignInOutcome
 from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.commands.secret_events import RowKeys
 from tidemill.domain.errors import MasterKeyMissing, SecretUnreadable, Unavailable, UsageError
 from tidemill.security.master_keys import MasterKeys
 
-HASH = hash_password("pears")
 DOORS_ALONE = StreamCatalog({"doors": ContextStream(DOORS, DOOR_STREAM)})
 CATALOG = StreamCatalog({**DOORS_ALONE.contexts, "members": ContextStream(CLUB, STREAM)})
 
@@ -31,8 +31,8 @@ async def store() -> MemoryCommandStore:
     harness = Harness(STREAM, store, row_keys=RowKeys(OLD_ONLY, MemoryDataKeys))
     await harness.claim()
     await harness.send(
-        member("Create", "m1", login="ann", pass_hash=HASH),
-        badge("Create", "b1", member_id="m1", order="ann", pass_hash=HASH),
+        member("Create", "m1", login="ann", pass_hash=OF_PEARS),
+        badge("Create", "b1", member_id="m1", order="ann", pass_hash=OF_PEARS),
     )
     return store
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.security.hashes import OF_PEARS
 from tests.unit.runtime.test_rate_limits import Hands
-from tidemill.api import Account, RateLimiter, SignIn, SignInOutcome, hash_password, sign_in, verify_password
+from tidemill.api import Account, RateLimiter, SignIn, SignInOutcome, sign_in, verify_password
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import SecretUnreadable
-
-HASH = hash_password("pears")
 
 
 class Rows:
@@ -38,7 +37,7 @@ class Secrets:
         assert (collection, field, text) == ("users", "hashed_password", f"tms1:{key}")
         if key == "u3":
             raise SecretUnreadable("hashed_password of users 'u3'", "erased", code=self.code)
-        return HASH
+        return OF_PEARS
 
     async def open_members(self, collection: str, key: str, field: str, text: str) -> str:
         return text

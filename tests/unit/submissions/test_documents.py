@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.engine.submissions import COLLECTIONS, NOW, SERVICE, STREAMS, caller, documents
-from tidemill.api import hash_password
+from tests.support.security.hashes import OF_PEARS
 from tidemill.domain.collection import Collection
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.request_codes import RequestCode
@@ -16,8 +16,7 @@ from tidemill.security.principals import Grant, Principal, PrincipalKind, Verb
 from tidemill.submissions.preconditions import Precondition
 from tidemill.submissions.requests import Caller, DocumentRequest, DocumentVerb, Submission
 
-HASH = hash_password("pears")
-USER = {"username": "ada", "email": "ada@example.org", "hashed_password": HASH}
+USER = {"username": "ada", "email": "ada@example.org", "hashed_password": OF_PEARS}
 TICK = {"symbol": "AAPL", "time": "2026-11-30T10:00:00Z", "price": 10.5, "source": "test"}
 
 
