@@ -73,7 +73,7 @@ async def test_a_refresh_sums_the_hours_that_ended_and_leaves_the_present_one(wo
     assert set(sums) < set(rows)
 
 
-async def test_the_sums_of_rows_that_left_stay_through_refreshes_late_rows_and_restores(
+async def test_the_sums_of_rows_that_left_stay_through_refreshes_and_late_rows(
     world: Archive,
 ) -> None:
     harness, now = await harness_of(world, LateRule.DIVERT), world.clock.now()
