@@ -14,15 +14,16 @@ branch_labels = None
 depends_on = None
 
 
+INDEXES = """
+create index idx_time_series_metadata_open_expires_at on public.time_series_metadata (open_expires_at);
+create index idx_time_series_numeric_points_series_revision
+  on public.time_series_numeric_points (time_series_id, revision);
+"""
+
+
 def upgrade() -> None:
     """Let the service delete, and find by series and revision, and saves that rest."""
-    run_script(
-        "create index idx_time_series_metadata_open_expires_at on public.time_series_metadata (open_expires_at)"
-    )
-    run_script(
-        "create index idx_time_series_numeric_points_series_revision "
-        "on public.time_series_numeric_points (time_series_id, revision)"
-    )
+    run_script(INDEXES)
     run_script("grant delete on public.time_series_numeric_points to tidemill_service")
 
 

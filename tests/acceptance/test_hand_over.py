@@ -8,7 +8,7 @@ from tests.support.clients.clients import Feed
 from tests.support.clients.journeys import Deployment, Worker
 from tests.support.waiting import HANGING_S, eventually_blocking
 
-BIG_BATCH = 5_000
+BIG_BATCH = 10_000
 FAT = {"source": "x" * 200, "correlation_id": "y" * 200, "service_name": "z" * 200}
 """So many commands with such fields make a COPY of some megabytes, which the sockets' buffers do not hold."""
 

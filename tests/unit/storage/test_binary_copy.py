@@ -24,7 +24,7 @@ BITS = {"int2": 15, "int4": 31, "int8": 63}
 TEXTS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=80)
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     **{name: st.integers(-(2**bits), 2**bits - 1) for name, bits in BITS.items()},
-    "float4": st.floats(width=32, allow_nan=False),
+    "float4": st.floats(min_value=0.0, width=32, allow_nan=False),  # durations: -0.0 is none
     "text": TEXTS,
     "char": st.sampled_from([b"a", b"r", b"d", b"p"]),
     "bytea": st.binary(max_size=300),

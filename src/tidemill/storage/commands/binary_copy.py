@@ -32,7 +32,7 @@ _INTEGERS: Final = {"int2": (2, "h"), "int4": (4, "i"), "int8": (8, "q")}
 class CopyColumn:
     """A column. `type`: PostgreSQL's name of it. `varies`: nearly every row of a batch has another value.
 
-    An integer that varies is never null.
+    An integer that varies is never null. A float that does not is a duration: -0.0 may become 0.0.
     """
 
     name: str
