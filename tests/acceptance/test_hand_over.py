@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests.support.clients.clients import Feed
 from tests.support.clients.journeys import Deployment, Worker
+from tests.support.faults.proxy import Proxy, proxied
 from tests.support.waiting import HANGING_S, eventually_blocking
-
-BIG_BATCH = 10_000
-FAT = {"source": "x" * 200, "correlation_id": "y" * 200, "service_name": "z" * 200}
-"""So many commands with such fields make a COPY of some megabytes, which the sockets' buffers do not hold."""
 
 WAITS_FOR_THE_REST = """
 select pid from pg_stat_activity
-where pid = $1 and state = 'active' and wait_event = 'ClientRead' and query like 'COPY %'
+where state = 'active' and wait_event = 'ClientRead' and query like 'COPY "tm"."outbox"%'
 """
+
+
+@pytest.fixture
+def proxy(deployment: Deployment) -> Iterator[Proxy]:
+    with proxied(deployment.installation.database) as proxy:
+        yield proxy
 
 
 def shared_by(deployment: Deployment, *workers: Worker) -> bool:
@@ -34,16 +39,17 @@ def await_shared(deployment: Deployment, *workers: Worker, timeout_s: float = HA
 
 @pytest.mark.parametrize("partitions", [4])
 def test_a_worker_frozen_in_its_copy_is_replaced_and_changes_nothing_when_it_wakes(
-    deployment: Deployment,
+    deployment: Deployment, proxy: Proxy
 ) -> None:
     fetch = deployment.installation.fetch
-    held = deployment.hold_copies()
-    sent = deployment.send(deployment.ticks(BIG_BATCH // deployment.partitions, **FAT))
-    frozen = deployment.start(TIDEMILL_COMMANDS_BATCH_SIZE=str(BIG_BATCH), TIDEMILL_COMMANDS_WORKERS="1")
-    backend = held.caught()
+    proxy.stop_in_next_copy()
+    sent = deployment.send(deployment.ticks(200))
+    frozen = deployment.start(TIDEMILL_DATABASE_URL=proxy.url, TIDEMILL_COMMANDS_WORKERS="1")
+    eventually_blocking(lambda: proxy.stopped, what="a COPY stopped in the middle")
+    (backend,) = eventually_blocking(
+        lambda: fetch(WAITS_FOR_THE_REST), what="a backend that waits for its rest"
+    )
     frozen.freeze()
-    held.release()
-    eventually_blocking(lambda: fetch(WAITS_FOR_THE_REST, backend["pid"]), what="a COPY cut in the middle")
 
     heir = deployment.launch()
     await_shared(deployment, heir)

@@ -13,6 +13,9 @@ from tests.support.waiting import HANGING_S
 
 COMMIT = b"COMMIT;\x00"
 LEDGER = b'COPY "tm"."batch"'
+OUTBOX = b'COPY "tm"."outbox"'
+A_BEGINNING = 4096
+"""So many bytes from the statement on hold some rows of a COPY, and never all of those of a large batch."""
 
 Cut = Literal["before the commit", "after the commit"]
 
@@ -22,14 +25,18 @@ class Proxy:
 
     Once `cut_next` was called, the next COMMIT of a batch (its connection has written to the ledger) cuts the wire:
     `before the commit` the server never sees it, `after the commit` the client never sees the answer. `cuts` counts.
+    Once `stop_in_next_copy` was called, the server sees only the beginning of the next COPY into the outbox, and the
+    wire stays open; `stopped` says that it has come to that.
     """
 
     def __init__(self, url: str) -> None:
         self._server = urlsplit(url)
         self._listening: asyncio.Server | None = None
         self._wanted: Cut | None = None
+        self._copy_to_stop = False
         self._wires: set[asyncio.Task[None]] = set()
         self.cuts = 0
+        self.stopped = False
 
     @property
     def url(self) -> str:
@@ -41,6 +48,10 @@ class Proxy:
     def cut_next(self, when: Cut) -> None:
         """Cut the wire at the next commit of a batch."""
         self._wanted = when
+
+    def stop_in_next_copy(self) -> None:
+        """Carry no more than the beginning of the next COPY into the outbox."""
+        self._copy_to_stop = True
 
     async def open(self) -> None:
         """Begin to listen."""
@@ -73,6 +84,11 @@ class Proxy:
         """Return what was wanted, once."""
         wanted, self._wanted = self._wanted, None
         self.cuts += wanted is not None
+        return wanted
+
+    def take_stop(self) -> bool:
+        """Return whether a COPY is to be stopped, once."""
+        wanted, self._copy_to_stop = self._copy_to_stop, False
         return wanted
 
 
@@ -110,8 +126,22 @@ class _Wire:
                 if cut == "before the commit":
                     return
                 self._mute = cut is not None
+            elif OUTBOX in said and self._proxy.take_stop():
+                await self._carry_a_beginning(said)
             self._to_server.write(said)
             await self._to_server.drain()
+
+    async def _carry_a_beginning(self, said: bytes) -> None:
+        """Carry the beginning of a COPY, then nothing until the server ends the wire.
+
+        How much of a COPY the server sees before its client is stopped depends on the buffers of sockets otherwise.
+        """
+        while len(said) < said.index(OUTBOX) + A_BEGINNING:
+            said += await self._client.read(1 << 16)
+        self._to_server.write(said[: said.index(OUTBOX) + A_BEGINNING])
+        await self._to_server.drain()
+        self._proxy.stopped = True
+        await asyncio.Event().wait()
 
     async def _back(self) -> None:
         while said := await self._server.read(1 << 16):
