@@ -281,6 +281,7 @@ async def test_every_key_is_applied_once_though_answers_are_lost_at_random(
         sender = http.use_cases.submitter._parts.sender
         monkeypatch.setattr(sender, "_timeout_s", 2.0)
         wire.loss = 0.05
+        wire.lose_next()
 
         async def written(number: int) -> SubmissionResult:
             request = http.request("market-data", CREATE, tick(symbol, price=float(number)))

@@ -14,7 +14,10 @@ from tidemill.transport.kafka.client import start
 
 
 class BrokerWire:
-    """Forwards connections to one broker. `loss`: how likely an answer is dropped, with its connection."""
+    """Forwards connections to one broker. `loss`: how likely an answer is dropped, with its connection.
+
+    `losses` counts those that were.
+    """
 
     def __init__(self, bootstrap: str, random: Random) -> None:
         host, _, port = bootstrap.partition(":")
@@ -24,6 +27,7 @@ class BrokerWire:
         self.loss = 0.0
         self.losses = 0
         self.port = 0
+        self._loses_next = False
 
     @asynccontextmanager
     async def open(self, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
@@ -50,6 +54,16 @@ class BrokerWire:
         """End every connection at once."""
         for carried in self._carried:
             carried.cancel()
+
+    def lose_next(self) -> None:
+        """Drop the next answer: of a few large batches, chance may drop none."""
+        self._loses_next = True
+
+    def _is_lost(self) -> bool:
+        lost = self._loses_next or self._random.random() < self.loss
+        self._loses_next = False
+        self.losses += lost
+        return lost
 
     def _connected(self, client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         carried = asyncio.create_task(self._carry(client, to_client))
@@ -79,8 +93,7 @@ class BrokerWire:
 
     async def _answer(self, server: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         while said := await server.read(1 << 16):
-            if self._random.random() < self.loss:
-                self.losses += 1
+            if self._is_lost():
                 return
             to_client.write(said)
             await to_client.drain()
