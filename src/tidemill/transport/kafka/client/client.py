@@ -37,9 +37,10 @@ the client's 20 ms single events of a lane take 21 ms each, with this 5."""
 
 _SELDOM_MS: Final = (240_000, 360_000)
 """How long clients that are idle most of the time keep what they know of leaders: the producer of each lane, whose
-answers list all partitions of three topics, and consumers for questions. Asked every half a minute, these answers were
-half of what an idle process cost. A broker that no longer leads a partition refuses what it is asked, and then the
-client asks at once. At random, or all would ask together."""
+answers list all partitions of three topics, the producer of replies, whose answers list all topics of the cluster until
+it has sent one, and consumers for questions. Asked every half a minute, these answers were half of what an idle process
+cost. A broker that no longer leads a partition refuses what it is asked, and then the client asks at once. At random,
+or all would ask together."""
 
 _SAFE_CONSUMER: Final[dict[str, Any]] = {
     "enable_auto_commit": False,
@@ -239,7 +240,7 @@ def idempotent_producer(
 
 def expiring_producer(connection: KafkaConnection) -> AIOKafkaProducer:
     """Return a producer, not started, that gives a record up after the request timeout: for what may be lost."""
-    return AIOKafkaProducer(**connection.options(), acks="all", enable_idempotence=False)
+    return AIOKafkaProducer(**_seldom(connection), acks="all", enable_idempotence=False)
 
 
 def admin_client(connection: KafkaConnection) -> AIOKafkaAdminClient:

@@ -125,6 +125,9 @@ async def test_every_producer_waits_for_all_replicas() -> None:
     idempotent = client.idempotent_producer(PLAIN, batch_bytes=1_000)
     for producer in (transactional, idempotent, client.expiring_producer(PLAIN)):
         assert producer._sender._acks == -1
+        assert producer.client._metadata_max_age_ms >= 240_000, (
+            "an idle one would list all topics again and again"
+        )
         await producer.stop()
     assert transactional._txn_manager is not None
     assert idempotent._txn_manager is not None
