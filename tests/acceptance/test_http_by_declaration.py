@@ -178,6 +178,18 @@ def test_the_ledger_the_log_and_the_read_model_know_of_what_was_removed(
     api.deployment("projections", "verify", "cache-entries")
 
 
+def test_where_keys_are_demanded_a_write_without_one_is_refused(world: tuple[Api, httpx2.Client]) -> None:
+    _, client = world
+    ends = (SystemClock().now() + timedelta(hours=1)).isoformat().replace("+00:00", "Z")
+    body = {"cache_entry_id": "keyless", "value": {"n": 1}, "expires_at": ends}
+    refused = client.post("/api/db/cache-entries", json=body, headers=WAITING)
+    assert (refused.status_code, refused.json()["code"]) == (400, "KEY_REQUIRED")
+    assert refused.json()["errors"][0]["header"] == "Idempotency-Key"
+    assert client.get("/api/db/cache-entries/keyless").status_code == 404
+    with_id = client.post("/api/db/cache-entries", json=body | {"command_id": new_key()}, headers=WAITING)
+    assert with_id.status_code == 201, "the id of a command is its key"
+
+
 def entry(client: httpx2.Client, key: str, lives: timedelta, value: Any = None) -> httpx2.Response:
     ends = (SystemClock().now() + lives).isoformat().replace("+00:00", "Z")
     body = {"cache_entry_id": key, "value": value or {"n": 1}, "expires_at": ends}

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -31,18 +31,30 @@ class Api:
     address: str
     asked: set[tuple[str, str]] = field(default_factory=set)
     location: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
     def __call__(
-        self, method: str, path: str, body: Any = None, *, query: str = "", status: int = 200, **values: str
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        query: str = "",
+        prefer: str = "",
+        key: str = "",
+        status: int = 200,
+        **values: str,
     ) -> Any:
         """Ask an operation by its path in the description; return the answer's body."""
         self.asked.add((method, path))
         url = self.address + path.format(**values) + (f"?{query}" if query else "")
         data = None if body is None else json.dumps(body).encode()
-        request = urllib.request.Request(url, data, {"content-type": "application/json"}, method=method)
+        more = {name: value for name, value in (("prefer", prefer), ("idempotency-key", key)) if value}
+        headers = {"content-type": "application/json"} | more
+        request = urllib.request.Request(url, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=HANGING_S) as answer:
-                code, text = answer.status, answer.read()
+                code, text, self.headers = answer.status, answer.read(), answer.headers
                 self.location = answer.headers.get("location", "")
         except urllib.error.HTTPError as error:
             with error:
@@ -89,6 +101,34 @@ def test_every_route_is_served_with_the_rights_of_its_role(asked: Api, serving: 
     described = asked("GET", "/openapi.json")["paths"]
     operations = {(method.upper(), path) for path, item in described.items() for method in item}
     assert {(method, path) for method, path in operations - asked.asked if not _is_later(path)} == set()
+
+
+def test_without_principals_each_answer_says_who_is_served(asked: Api) -> None:
+    asked("GET", "/api/db/{collection}/count", query=DAY, collection="market-data")
+    assert asked.headers["tidemill-principal"] == "development"
+    asked("GET", "/livez")
+    assert "tidemill-principal" not in asked.headers, "what is open to all serves nobody"
+
+
+def test_a_key_that_was_made_is_told_although_the_outcome_is_not_known_and_repeats_the_write(
+    asked: Api,
+) -> None:
+    unknown = TICK | {"source": uuid4().hex}
+    asked("POST", "/api/db/{collection}", unknown, prefer="wait=0", status=202, collection="market-data")
+    key = asked.headers["idempotency-key"]
+    assert UUID(key).version == 7
+    once: dict[str, Any] = {"collection": "market-data", "query": f"{DAY}&source={unknown['source']}"}
+    asked(
+        "POST",
+        "/api/db/{collection}",
+        unknown,
+        prefer="wait=30",
+        key=key,
+        status=201,
+        collection="market-data",
+    )
+    assert asked.headers["idempotency-key"] == key
+    assert asked("GET", "/api/db/{collection}/count", **once)["count"] == 1
 
 
 def _is_later(path: str) -> bool:

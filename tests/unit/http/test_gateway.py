@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from tests.support.asgi_client import Client, OneToken
+from tests.support.security.principals import MovedClock
 from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import RequestFault, RequestRefused, Unavailable
 from tidemill.domain.request_codes import RequestCode
@@ -17,6 +19,7 @@ from tidemill.http.exchange import MAX_BODY_BYTES, Exchange
 from tidemill.http.gateway import Gateway
 from tidemill.http.route_table import Operation, RouteTable
 from tidemill.runtime.telemetry.metrics import HTTP_IN_FLIGHT
+from tidemill.security.rate_limits import UnitLimiter
 
 
 class Handlers:
@@ -252,3 +255,25 @@ async def test_each_request_is_observed_by_its_template(handlers: Handlers) -> N
     await client.ask("GET", "/nowhere")
     await client.ask("GET", "/crash")
     assert seen == [("/c/{id}", "GET", 200), ("none", "other", 404), ("/crash", "GET", 500)]
+
+
+async def test_who_asks_for_more_than_it_may_is_refused_and_told_when_to_come_back(
+    handlers: Handlers,
+) -> None:
+    clock = MovedClock()
+    limiter = UnitLimiter(clock, per_s=1, window_s=2)
+    client = Client(Gateway(RouteTable(handlers.operations()), OneToken(), limiter=limiter))
+    answers = [await client.ask("GET", "/c/a") for _ in range(3)]
+    assert [answer and answer.status for answer in answers] == [200, 200, 429]
+    refused = answers[-1]
+    assert refused is not None
+    assert refused.json()["code"] == "RATE_LIMITED"
+    assert int(refused.headers["retry-after"]) == 1
+    assert refused.headers["ratelimit-policy"] == '"units";q=2;w=2'
+    clock.at += timedelta(seconds=1)
+    again = await client.ask("GET", "/c/a")
+    assert again is not None
+    assert again.status == 200
+    stranger = await client.ask("GET", "/c/a", token=None)
+    assert stranger is not None
+    assert stranger.status == 401, "who is not known spends nothing"
