@@ -67,13 +67,16 @@ trials: $(INSTALLED)  ## what tries to break the archive and the service, in ful
 # Tests of the suite with larger samples; `make trials-http TIDEMILL_HTTP_TRIALS=0.1` tries a tenth of them.
 HTTP_TRIALS := described repeats robot stops archive hostile grants
 HTTP_FILTERS := tests/integration/queries/test_random_filters.py
+HTTP_READS := tests/integration/queries/test_hidden_columns.py tests/integration/queries/test_pages.py
 HTTP_GRANTS := $(wildcard tests/integration/submissions/test_http_*.py)
 trials-http: export TIDEMILL_HTTP_TRIALS ?= full
 trials-http: export TIDEMILL_QUERY_FILTERS ?= 5000
+trials-http: export TIDEMILL_HIDDEN_REQUESTS ?= 5000
+trials-http: export TIDEMILL_QUERY_WALKS ?= 500
 
 trials-http: $(INSTALLED)  ## what tries to break the API from outside, in full: docs/trials.md (an hour)
-	$(BIN)/pytest -s --durations=10 $(HTTP_TRIALS:%=tests/acceptance/test_http_%.py) $(HTTP_FILTERS) $(HTTP_GRANTS) \
-	    $(PYTEST_ARGS)
+	$(BIN)/pytest -s --durations=10 $(HTTP_TRIALS:%=tests/acceptance/test_http_%.py) $(HTTP_FILTERS) \
+	    $(HTTP_READS) $(HTTP_GRANTS) $(PYTEST_ARGS)
 
 check: lint types imports  ## lint, types and the import contract only
 
