@@ -93,6 +93,7 @@ def test_blank_lines_are_skipped_and_counted() -> None:
     ("line", "said"),
     [
         ("{", "moves.jsonl:2: invalid JSON: Expecting property name enclosed in double quotes at column 2"),
+        ('{"piece": \n', "moves.jsonl:2: invalid JSON: Expecting value at column 10"),
         ("[1]", "moves.jsonl:2: expected an object, {...}"),
         ('{"piece": "rook"}', "moves.jsonl:2: to: Field required"),
         ('{"piece": 7, "to": "2020-01-01T00:00:00Z"}', "moves.jsonl:2: piece: expected a valid string"),

@@ -67,7 +67,7 @@ class LineReader:
             if not text.strip():
                 continue
             try:
-                command = self._command(text)
+                command = self._command(text.rstrip())  # or a fault at the end is told of the line below
             except (ValueError, ValidationError) as error:
                 mistakes += [f"{name}:{number}: {mistake}" for mistake in _mistakes(error)]
                 if len(mistakes) >= _MAX_MISTAKES:
