@@ -127,7 +127,7 @@ def _renamed(value: bytes, source: random.Random) -> bytes:
 
 
 def _invalid(count: int, seed: int) -> list[Keyed]:
-    commands = ({**command, "price": -1.0} for command in _commands(count, seed))
+    commands = ({**command, "volume": -1.0} for command in _commands(count, seed))
     return encoded(_MARKET_DATA, "symbol", commands)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from benchmarks.against import Comparison, Turn, tables
 from benchmarks.data import PARTITIONS, market_data, with_odd
 from benchmarks.outside import HOPS, Cost
 from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.commands.ports import Decoded
+from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.partitioner import partition_of
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.codec import StreamCodec
@@ -34,11 +38,19 @@ async def test_odd_records_are_told_from_commands_and_are_a_tenth_of_all() -> No
     readable = [value for value in decoded if isinstance(value, Decoded)]
     names = Counter(str(value.fields["command_id"]) for value in readable)
     misplaced = sum(partition != partition_of(key, PARTITIONS) for partition, key, _ in mixed)
-    invalid = sum(value.fields["price"] < 0 for value in readable)
+    invalid = sum(not _is_valid(value.fields) for value in readable)
     odd = len(mixed) - len(plain)
     assert 0.07 < odd / len(mixed) < 0.11
     kinds = [len(mixed) - len(readable), sum(count > 1 for count in names.values()), misplaced, invalid]
     assert all(odd / 12 < count < odd / 2 for count in kinds), kinds
+
+
+def _is_valid(fields: Mapping[str, Any]) -> bool:
+    try:
+        RecordMarketData.model_validate(fields)
+    except ValidationError:
+        return False
+    return True
 
 
 def turn(old: float, new: float, again: float) -> Turn:
