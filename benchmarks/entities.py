@@ -1,5 +1,6 @@
-"""`python -m benchmarks.entities`: what the intake of entities takes, beside that of market data.
+"""`python -m benchmarks.entities`: what the intake of entities takes, beside that of market data and the floor.
 
+The floor is one process of code that stays as it is (`benchmarks/floor.py`): its CPU says how fast the machine is.
 Each round creates the rows of a context, then changes every one of them, in a database of its own. Nothing else runs:
 the intake alone, with its rules, unique values, log, outbox and ledger. One process of Python uses one core;
 `--processes` says how many share the lanes, as several `serve commands` do. CPU is that of all of them, per command.
@@ -22,8 +23,8 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from benchmarks import data, hops
-from benchmarks.arena import Arena, arena, load
+from benchmarks import data, floor, hops
+from benchmarks.arena import Arena, arena, create_topics, load
 from benchmarks.data import Keyed
 from tidemill.contexts import market_data
 from tidemill.domain.context import Context
@@ -34,6 +35,7 @@ ENTITIES: Mapping[str, Callable[[int, int], tuple[list[Keyed], list[Keyed]]]] = 
     "client_configs": data.client_configs,
 }
 SCALE = "market_data"
+FLOOR = "floor, one process"
 CHILD_TIMEOUT_S = 600
 LOOK_EVERY_S = 0.1
 Reading = dict[str, float]
@@ -83,8 +85,19 @@ def _together(readings: Sequence[Reading]) -> Reading:
     }
 
 
-async def _start(where: Arena, context: str, count: int) -> Process:
-    command = [sys.executable, "-m", "benchmarks.child", "share", context]
+async def _floor(where: Arena, records: Sequence[Keyed]) -> Reading:
+    """Measure the least code that stores the same commands of market data; in a database of its own."""
+    await floor.prepare(where)
+    await create_topics(where, [where.topic("floor-commands")])
+    await load(where, where.topic("floor-commands"), records)
+    process = await _start(where, "intake", len(records), side="floor")
+    output, _ = await asyncio.wait_for(process.communicate(), CHILD_TIMEOUT_S)
+    _demand_success([process])
+    return _together([json.loads(output.splitlines()[-1])])
+
+
+async def _start(where: Arena, hop: str, count: int, *, side: str = "share") -> Process:
+    command = [sys.executable, "-m", "benchmarks.child", side, hop]
     command += [where.database_url, where.kafka, where.name, str(count)]
     pipe = asyncio.subprocess.PIPE
     return await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)
@@ -109,10 +122,13 @@ def _demand_success(processes: Iterable[Process]) -> None:
 
 async def _round(options: Options, seed: int, processes: int) -> dict[str, Reading]:
     readings = {}
+    records = data.market_data(options.keys, seed)
+    async with arena(*options.servers) as where:
+        options.step(FLOOR)
+        readings[FLOOR] = await _floor(where, records)
     async with arena(*options.servers) as where:
         await hops.prepare(where)
         options.step(f"{processes} x market data")
-        records = data.market_data(options.keys, seed)
         readings[SCALE] = await _intake(where, market_data.context, records, processes)
     for name, commands in ENTITIES.items():
         context = import_module(f"tidemill.contexts.{name}").context
@@ -142,7 +158,7 @@ def _table(processes: int, rounds: list[dict[str, Reading]]) -> Table:
 async def _main(arguments: argparse.Namespace) -> None:
     stack = devstack.up()
     servers = (stack.database_url, stack.kafka_bootstrap)
-    steps = arguments.rounds * len(arguments.processes) * (1 + 2 * len(ENTITIES))
+    steps = arguments.rounds * len(arguments.processes) * (2 + 2 * len(ENTITIES))
     measured: dict[int, list[dict[str, Reading]]] = {processes: [] for processes in arguments.processes}
     with Progress(console=console) as progress:
         task = progress.add_task("", total=steps)
