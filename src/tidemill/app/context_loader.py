@@ -18,9 +18,6 @@ from tidemill.domain.errors import ContractError, UsageError
 
 GROUP: Final = "tidemill.contexts"
 
-USUAL: Final = frozenset({"market_data", "connector_profiles"})
-"""The built-in contexts of a deployment that chooses none; the list is fixed, so that an upgrade adds nothing."""
-
 ALL: Final = "all"
 
 
@@ -35,7 +32,7 @@ def load_contexts(chosen: str | None = None) -> tuple[Context, ...]:
     """
     built_in, plugged_in = _built_in(), list(_plugged_in())
     if chosen is None:
-        return _distinct([*_loaded_of(built_in, USUAL), *plugged_in])
+        return _distinct([*_loaded_of(built_in, tidemill.contexts.BY_DEFAULT), *plugged_in])
     names = {_name(written) for written in chosen.split(",")}
     known = built_in.keys() | {context.name for _, context in plugged_in}
     if ALL in names:

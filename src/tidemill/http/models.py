@@ -104,7 +104,7 @@ class CommandRequest(RequestBody):
 class MigrationRequest(RequestBody):
     """Revisions to apply, of one branch."""
 
-    model_config = _with_example(service_name="market_data", target_revision="market_data_0002")
+    model_config = _with_example(service_name="quotes", target_revision="quotes_0002")
 
     service_name: str = Field(description="The branch: `core`, or a context.")
     target_revision: str | None = Field(None, description="Up to this one; the newest by default.")
@@ -229,7 +229,7 @@ class MigrationResponse(AnswerModel):
     """How far a migration has come."""
 
     model_config = _with_example(
-        success=True, service_name="market_data", phases_completed=["checked", "applied"], hypertables_created=[],
+        success=True, service_name="quotes", phases_completed=["checked", "applied"], hypertables_created=[],
         validation_issues=[], rollback_performed=False, execution_time=1.5,
     )  # fmt: skip
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 import tidemill.contexts
-from tidemill.app import context_loader
 from tidemill.app.context_loader import load_contexts, migration_folders
 from tidemill.app.deployment import Deployment
 from tidemill.domain.errors import ContractError, UsageError
@@ -114,7 +113,7 @@ def test_a_plug_in_may_have_the_name_of_a_built_in_context_that_is_not_there(
     plug_in: PlugIn, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A plug-in goes on working when a later version brings a built-in context of its name."""
-    monkeypatch.setattr(context_loader, "USUAL", frozenset({"market_data"}))
+    monkeypatch.setattr(tidemill.contexts, "BY_DEFAULT", frozenset({"market_data"}))
     plug_in("profiles", declaration("connector-profiles"))
     assert names(None) == ["market_data", "connector_profiles"]
     with pytest.raises(ContractError, match="both declare connector-profiles"):
