@@ -167,6 +167,13 @@ def test_both_runs_came_out_as_planned(runs: Runs) -> None:
     assert [check["name"] for check in runs.report["checks"] if not check["ok"]] == []
 
 
+def test_a_run_says_how_long_each_step_took(runs: Runs) -> None:
+    """Its own ones take 40 s where nothing else runs; here two runs and other tests share the machine."""
+    steps = runs.report["seconds"]
+    assert list(steps) == ["servers", "prepare", "process", "archive", "drain", "proof"]
+    assert 0 < sum(taken for step, taken in steps.items() if step != "servers") < RUN_S
+
+
 def test_every_outcome_has_its_planned_number_an_example_and_advice(runs: Runs) -> None:
     lines = runs.report["outcomes"]
     assert sum(line["found"] for line in lines) == runs.report["records"]

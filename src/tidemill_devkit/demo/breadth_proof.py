@@ -1,4 +1,4 @@
-"""The family and the series, as readers see them, compared with what was sent and with what pandas computes."""
+"""The family, the series and the cache entry as readers see them, against what was sent and what pandas computes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tidemill.admin.audit.balance import Audit
 from tidemill.app.admin import Admin
 from tidemill.app.deployment import Deployment
 from tidemill.queries.read_models import RowFilter
-from tidemill_devkit.demo import analyses, series
+from tidemill_devkit.demo import analyses, cached, series
 from tidemill_devkit.demo.proof import DemoCheck, differences, named
 
 _DAY_S: Final = 86_400
@@ -24,12 +24,13 @@ Day = tuple[int, float, float]
 
 @dataclass(frozen=True)
 class Breadth:
-    """What readers see: the days of the series, the result of the analysis, its files, and the row of the user."""
+    """What readers see: the days of the series, the result and files of the analysis, the rows of user and entry."""
 
     days: Mapping[datetime, Day]
     result: Mapping[str, float]
     files: Mapping[str, str]
     user: Mapping[str, Any]
+    entry: Mapping[str, Any]
 
 
 async def read_breadth(deployment: Deployment) -> Breadth:
@@ -40,6 +41,7 @@ async def read_breadth(deployment: Deployment) -> Breadth:
         files = await queries.run("files-of-analysis", {"data_analysis_id": analyses.ANALYSIS})
         analysis = await _row(admin, "data-analyses", analyses.ANALYSIS)
         user = await _row(admin, "users", analyses.USER)
+        entry = await _row(admin, cached.CACHE_ENTRIES, cached.ENTRY)
     return Breadth(
         days={
             datetime.fromisoformat(row["bucket"]): (int(row["points"]), row["least"], row["greatest"])
@@ -48,6 +50,7 @@ async def read_breadth(deployment: Deployment) -> Breadth:
         result=_members(analysis.get("result")),
         files={row["filename"]: row["file_type"] for row in map(json.loads, files.rows)},
         user=user,
+        entry=entry,
     )
 
 
@@ -56,6 +59,7 @@ def proof_of_breadth(breadth: Breadth, audit: Audit) -> Iterator[DemoCheck]:
     yield _check_series(breadth)
     yield _check_analysis(breadth)
     yield _check_user(breadth)
+    yield _check_entry(breadth)
     yield _check_rows(audit)
 
 
@@ -116,6 +120,15 @@ def _check_user(breadth: Breadth) -> DemoCheck:
         "a user is there, and no reader sees the hash of a password",
         ok=not wrong,
         detail=named(wrong) or f"{breadth.user['username']}: {', '.join(breadth.user)}",
+    )
+
+
+def _check_entry(breadth: Breadth) -> DemoCheck:
+    wrong = differences(cached.VALUE, _members(breadth.entry.get("value")))
+    return DemoCheck(
+        "a cache entry has its value until its time, and takes no time that is over",
+        ok=not wrong,
+        detail=named(wrong) or f"{cached.ENTRY} until {breadth.entry['expires_at']}",
     )
 
 

@@ -33,7 +33,7 @@ from tidemill_devkit.stack.progress import StackProgress
 
 DATABASE_PREFIX: Final = "tidemill_demo_"
 TOPIC_PREFIX: Final = "tidemill-demo-"
-CONTEXTS: Final = "connector_profiles,data_analyses,market_data,time_series,users"
+CONTEXTS: Final = "cache_entries,connector_profiles,data_analyses,market_data,time_series,users"
 _RUN: Final = re.compile(r"\d{8}-\d{6}(-\d+)?")
 _SLOWLY: Final = Timeouts(statement_ms=120_000, lock_ms=60_000, command_s=130.0)
 

@@ -2,7 +2,7 @@
 
 Real quotes, and between them the mistakes of real producers, in known numbers. A duplicate and an id that is
 used twice go to the lane of the first one, after it, so that their outcome does not depend on which lane is faster.
-Beside the quotes there are profiles of connectors, a series, and an analysis of a user, who comes first.
+Beside the quotes there are profiles of connectors, a series, a cache entry, and an analysis of a user, who comes first.
 One quote is not in the feed: it is written over HTTP, and once again with its key.
 """
 
@@ -19,6 +19,7 @@ from tidemill.contexts.connector_profiles.messages import DeactivateConnectorPro
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.security.principals import DEVELOPMENT
 from tidemill_devkit.demo.analyses import DATA_ANALYSES, USERS, analysis_records, user_records
+from tidemill_devkit.demo.cached import CACHE_ENTRIES, cache_records
 from tidemill_devkit.demo.profiles import PROFILES, profile_records
 from tidemill_devkit.demo.quotes import SYMBOLS, Quote, quotes
 from tidemill_devkit.demo.records import (
@@ -103,6 +104,7 @@ def make_plan(now: datetime, symbols: tuple[str, ...] = SYMBOLS) -> DemoPlan:
             *_woven(good, clients, real),
             *profile_records(now, LANES),
             *series_records(now),
+            *cache_records(now),
             *analysis_records(now),
         ],
         http_quote=withheld,
@@ -221,4 +223,4 @@ def _uuid7_of_2020(number: int) -> UUID:
     return UUID(int=made_ms << 80 | 7 << 76 | 0b10 << 62 | number)
 
 
-AGGREGATES: Final = (MARKET_DATA, PROFILES, TIME_SERIES, USERS, DATA_ANALYSES)
+AGGREGATES: Final = (MARKET_DATA, PROFILES, TIME_SERIES, CACHE_ENTRIES, USERS, DATA_ANALYSES)

@@ -9,13 +9,17 @@ from typing import Any
 import pytest
 
 from tidemill.admin.audit.balance import Audit, TableBalance
-from tidemill_devkit.demo import analyses, series
+from tidemill_devkit.demo import analyses, cached, series
 from tidemill_devkit.demo.breadth_proof import Breadth, proof_of_breadth
 from tidemill_devkit.demo.proof import DemoCheck
 
 USER = {"id": analyses.USER, "username": "Ada", "email": "ada@example.com"}
 RIGHT = Breadth(
-    days=series.days_by_pandas(), result=analyses.mass_by_species(), files=dict(analyses.FILES), user=USER
+    days=series.days_by_pandas(),
+    result=analyses.mass_by_species(),
+    files=dict(analyses.FILES),
+    user=USER,
+    entry={"value": dict(cached.VALUE), "expires_at": "2026-12-03T00:00:00Z"},
 )
 FIRST_DAY = min(RIGHT.days)
 
@@ -45,6 +49,7 @@ def test_what_was_sent_is_accepted() -> None:
         ({"days": {**RIGHT.days, FIRST_DAY: (47, 4.0, 5.0)}}, f"{FIRST_DAY}: expected 48 "),
         ({"files": {"penguins.csv": "text/csv"}}, "mass.json: expected application/json, found None"),
         ({"result": {}}, "Adelie: expected 3700.662, found None"),
+        ({"entry": {}}, "from: expected EUR, found None"),
         ({"user": {}}, "id: expected ada, found None"),
         ({"user": {**USER, "hashed_password": "$argon2id$"}}, "readers see the column hashed_password"),
     ],

@@ -76,7 +76,7 @@ def test_the_known_highs_and_lows_are_those_of_pandas() -> None:
 def test_the_numbers_of_the_plan() -> None:
     expected_outcomes = make_plan(NOW).expected_outcomes()
     assert expected_outcomes == {
-        ExpectedOutcome(Outcome.APPLIED): ROWS + 20,
+        ExpectedOutcome(Outcome.APPLIED): ROWS + 21,
         ExpectedOutcome(Outcome.DUPLICATE): 129,
         ExpectedOutcome(Outcome.DUPLICATE, "INVALID"): 2,
         ExpectedOutcome(Outcome.REJECTED, "ID_REUSE"): 11,
@@ -88,7 +88,7 @@ def test_the_numbers_of_the_plan() -> None:
         ExpectedOutcome(Outcome.REJECTED, "NAME_TAKEN"): 1,
         ExpectedOutcome(Outcome.REJECTED, "NOT_FOUND"): 2,
         ExpectedOutcome(Outcome.REJECTED, "VERSION_CONFLICT"): 1,
-        **{ExpectedOutcome(Outcome.REJECTED, code): 1 for code in (*OF_SERIES, *OF_ANALYSES)},
+        **{ExpectedOutcome(Outcome.REJECTED, code): 1 for code in (*OF_SERIES, *OF_ANALYSES, "EXPIRED")},
         ExpectedOutcome(Outcome.PARKED, "MALFORMED"): 10,
         ExpectedOutcome(Outcome.PARKED, "UNKNOWN_SCHEMA"): 8,
     }
