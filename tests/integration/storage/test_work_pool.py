@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.counting import calls_of
 from tests.support.faults.proxy import Proxy
+from tests.support.http.sizes import sized
 from tests.support.waiting import eventually, next_turn
 from tidemill.admin.service.pool_config import PoolConfig
 from tidemill.domain.errors import RequestRefused, Unavailable
@@ -323,7 +324,7 @@ async def test_interleaved_users_leave_nothing_behind(made: Callable[..., WorkPo
     pool = made(size=3, overflow=1, acquire_s=60.0)
     await pool.open()
     dice = random.Random(seed)
-    plans = [dice.sample(LEFT, 3) for _ in range(60)]
+    plans = [dice.sample(LEFT, 3) for _ in range(sized(60, 10_000))]
     leaks: list[str] = []
 
     async def use(plan: list[tuple[str, str]]) -> None:
