@@ -323,8 +323,7 @@ async def test_interleaved_users_leave_nothing_behind(made: Callable[..., WorkPo
     """T4: many users of few connections, each of whom first looks for what others left, then leaves something."""
     pool = made(size=3, overflow=1, acquire_s=60.0)
     await pool.open()
-    dice = random.Random(seed)
-    plans = [dice.sample(LEFT, 3) for _ in range(sized(60, 10_000))]
+    plans = [random.Random(seed + number).sample(LEFT, 3) for number in range(sized(60, 10_000))]
     leaks: list[str] = []
 
     async def use(plan: list[tuple[str, str]]) -> None:
