@@ -34,6 +34,7 @@ from tidemill.http.routes.writes import WriteRoutes
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.complete_reads import CompleteReads
+from tidemill.queries.cursors import Cursors
 from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.encodings import encoding_of
 from tidemill.queries.reader import CollectionReader
@@ -144,10 +145,9 @@ class _Parts:
         self._plans = PlanSamples(every=settings.plan_every)
         self.recorder = QueryRecorder(self.clock, plans=self._plans, slow_ms=settings.slow_query_ms)
         key = settings.cursor_key
-        self.reader = CollectionReader(
-            CollectionDatabase(pools["read"], pools["count"], page_pool=pools["page"]),
-            key=urandom(32) if key is None else key.get_secret_value().encode(),
-        )
+        self._cursor_key = urandom(32) if key is None else key.get_secret_value().encode()
+        store = CollectionDatabase(pools["read"], pools["count"], page_pool=pools["page"])
+        self.reader = CollectionReader(store, key=self._cursor_key)
 
     def watches(self) -> dict[str, Service]:
         """Return what looks at the pools and at the plans of queries."""
@@ -173,7 +173,7 @@ class _Parts:
         store = DeclaredQueryDatabase(self.pools["count"])
         return QueryRoutes(
             collections=self.collections,
-            queries=DeclaredQueries(catalog.queries(), tables, store),
+            queries=DeclaredQueries(catalog.queries(), tables, store, Cursors(self._cursor_key)),
             waiter=self.waiter,
             archived=self._archived,
             recorder=self.recorder,

@@ -48,7 +48,12 @@ def query(
     ] = None,
     since: From = None,
     until: To = None,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Show at most this many rows.")] = 20,
+    limit: Annotated[
+        int,
+        typer.Option(
+            min=1, max=1_000_000, help="Show at most this many rows; of a collection, up to 10,000."
+        ),
+    ] = 20,
     as_json: AsJson = False,
 ) -> None:
     """Show rows of a collection: read models and entities in key order, facts newest first.
@@ -78,7 +83,7 @@ def query(
 
 def _ask(name: str, values: dict[str, str], limit: int, *, as_json: bool) -> None:
     """Show the rows of a declared query."""
-    answer = session.ask(lambda admin: admin.declared_queries.run(name, values, limit=limit))
+    answer = session.ask(lambda admin: admin.declared_queries.walk(name, values, limit))
     rows = [json.loads(row, parse_int=signed_integer) for row in answer.rows]
     if as_json:
         print_json(rows)

@@ -46,6 +46,10 @@ class Query:
     `sql`: one SELECT; `:user_id` stands for the value of a parameter. `parameters`: name -> type; all are required.
     `returns`: column -> type, in order. The types are `str int float bool Decimal datetime date UUID`, and `dict` for
     JSON in results. `reads`: the collections that it reads; who asks needs to be allowed to read all of them.
+
+    `order`: columns by which `sql` sorts, ascending, and of which no two rows have the same values; answers of such a
+    query go on by a cursor. None of them is null, unless it is null in all rows. `constant`: columns that are the same
+    in all rows, and so in all pages of an answer: one that differs means that what is read was replaced.
     """
 
     name: str
@@ -53,6 +57,8 @@ class Query:
     returns: Mapping[str, type]
     reads: tuple[str, ...]
     parameters: Mapping[str, type] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    constant: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what would only fail when it is asked."""
@@ -67,9 +73,23 @@ class Query:
             raise ContractError(
                 f"query {self.name}: {', '.join(bad)} must be of {known}; dict is for results"
             )
+        self._check_order()
         statement = self.statement
         if unused := [name for name in self.parameters if f"${self._place(name)}::" not in statement]:
             raise ContractError(f"query {self.name} does not use its parameter {', '.join(unused)}")
+
+    def _check_order(self) -> None:
+        named = [*self.order, *self.constant]
+        if lacking := [name for name in named if name not in self.returns]:
+            raise ContractError(
+                f"query {self.name} does not return {', '.join(lacking)}, by which it is ordered"
+            )
+        if self.constant and not self.order:
+            raise ContractError(f"query {self.name} has no order, so it has one page, and needs no constant")
+        if unsorted := [name for name in self.order if self.returns[name] is dict]:
+            raise ContractError(
+                f"query {self.name} cannot be ordered by {', '.join(unsorted)}, which is JSON"
+            )
 
     @cached_property
     def statement(self) -> str:

@@ -105,6 +105,7 @@ class RequestCode(Code):
         Retry.SAME_KEY,
         "send the command again with the same key, and wait: the answer says what became of it",
     )
+    REPLACED = "REPLACED", 409, Retry.NEW_KEY, "begin again without `_after`"
     WITHDRAWN = (
         "WITHDRAWN",
         409,

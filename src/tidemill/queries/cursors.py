@@ -52,10 +52,10 @@ class Cursors:
         sealed = _decoded(text)
         payload, tag = sealed[:-_TAG_BYTES], sealed[-_TAG_BYTES:]
         if not hmac.compare_digest(tag, self._tag(payload)):
-            raise _mismatch()
+            raise mismatch()
         version, made_for, direction, given, values = _content(payload)
         if (version, direction) != (VERSION, _FORWARD) or not hmac.compare_digest(made_for, arguments):
-            raise _mismatch()
+            raise mismatch()
         return Position(tuple(values), given)
 
     def _tag(self, payload: bytes) -> bytes:
@@ -67,10 +67,10 @@ def _decoded(text: str) -> bytes:
         raw = text.encode("ascii")
         sealed = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
     except (ValueError, binascii.Error):
-        raise _mismatch() from None
+        raise mismatch() from None
     # the last character may hold bits that decode to nothing: only one text is the cursor
     if base64.urlsafe_b64encode(sealed).rstrip(b"=") != raw:
-        raise _mismatch()
+        raise mismatch()
     return sealed
 
 
@@ -78,10 +78,11 @@ def _content(payload: bytes) -> Any:
     try:
         return json.loads(payload)
     except ValueError:  # only with the key itself could it come to this
-        raise _mismatch() from None
+        raise mismatch() from None
 
 
-def _mismatch() -> RequestRefused:
+def mismatch() -> RequestRefused:
+    """Return the refusal of a cursor that does not fit its request."""
     detail = "the cursor is not one of this request"
     fault = RequestFault("parameter", "_after", detail, RequestCode.CURSOR_MISMATCH)
     return RequestRefused(RequestCode.CURSOR_MISMATCH, detail, fault)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
+from tidemill.queries.cursors import Cursors, mismatch
+from tidemill.queries.order import Position
 from tidemill.queries.parameters import parameter_value
-from tidemill.queries.ports import DeclaredQueryStore
+from tidemill.queries.ports import DeclaredQueryStore, Place, PlacedRow
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.security.principals import Principal, Verb
@@ -27,10 +30,14 @@ _log = logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class QueryRows:
-    """An answer. `rows`: a JSON object each, as text. `more`: there are more rows than were asked for."""
+    """An answer. `rows`: a JSON object each, as text. `more`: there are more rows than were asked for.
+
+    `next`: the cursor of those, if the query has an order.
+    """
 
     rows: Sequence[str]
     more: bool
+    next: str | None = None
 
     @property
     def json(self) -> str:
@@ -42,9 +49,17 @@ class DeclaredQueries:
     """The queries of a deployment, by name."""
 
     def __init__(
-        self, queries: Mapping[str, Query], tables: Mapping[str, TableShape], store: DeclaredQueryStore
+        self,
+        queries: Mapping[str, Query],
+        tables: Mapping[str, TableShape],
+        store: DeclaredQueryStore,
+        cursors: Cursors | None = None,
     ) -> None:
-        """`tables`: what readers see of each collection. `store`: with a login that only reads."""
+        """`tables`: what readers see of each collection. `store`: with a login that only reads.
+
+        `cursors`: None where nobody goes on in a later request.
+        """
+        self._cursors = cursors
         self._queries = queries
         self._tables = tables
         self._store = store
@@ -72,30 +87,73 @@ class DeclaredQueries:
         *,
         limit: int = DEFAULT_LIMIT,
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        after: str | None = None,
     ) -> QueryRows:
-        """Return the first rows of a query. `values`: of its parameters, as in JSON or as text.
+        """Return the first rows of a query, or those after a cursor.
 
+        `values`: of its parameters, as in JSON or as text.
         `principal`: None for an operator, whose login decides. `timeout_s`: at most 30.
 
         Raises:
             RequestRefused: NO_QUERY (there is none, or not for this principal), BAD_PARAMETER, BAD_VALUE,
-                LIMIT_TOO_LARGE, QUERY_TIMEOUT, QUERY_UNFIT.
+                LIMIT_TOO_LARGE, CURSOR_MISMATCH, REPLACED, QUERY_TIMEOUT, QUERY_UNFIT.
             Unavailable: the database is unavailable.
         """
+        query = self._query(name, principal)
+        if not 1 <= limit <= MAX_LIMIT:
+            raise _too_many(limit)
+        arguments = _arguments(query, values)
+        place = self._place(query, arguments, after)
+        await self._demand_fit(query)
+        page = await self._page(query, arguments, limit, timeout_s, place)
+        if not page.more or self._cursors is None or not query.order:
+            return QueryRows(page.rows, page.more)
+        cursor = self._cursors.sealed(Position(page.last or ()), _fingerprint(query, arguments))
+        return QueryRows(page.rows, page.more, cursor)
+
+    async def walk(self, name: str, values: Mapping[str, Any], limit: int) -> QueryRows:
+        """Return the first rows of a query for an operator, page by page: as many as `limit`, which has no bound.
+
+        Of a query without an order at most `MAX_LIMIT`. Raises what `run` does.
+        """
+        query = self._query(name, None)
+        if not query.order:
+            return await self.run(name, values, limit=min(limit, MAX_LIMIT))
+        arguments = _arguments(query, values)
+        await self._demand_fit(query)
+        rows: list[str] = []
+        page = _Page([], more=True, last=None)
+        while page.more and len(rows) < limit:
+            part = min(limit - len(rows), MAX_LIMIT)
+            page = await self._page(query, arguments, part, DEFAULT_TIMEOUT_S, page.last)
+            rows += page.rows
+        return QueryRows(rows, page.more)
+
+    def _query(self, name: str, principal: Principal | None) -> Query:
         query = self._queries.get(name)
         if query is None or not (principal is None or _may_ask(principal, query)):
             raise RequestRefused(RequestCode.NO_QUERY, f"there is no query {name!r}")
-        if not 1 <= limit <= MAX_LIMIT:
-            raise RequestRefused(
-                RequestCode.LIMIT_TOO_LARGE,
-                f"ask for 1 to {MAX_LIMIT} rows, not {limit}",
-                _fault("limit", ""),
-            )
-        arguments = _arguments(query, values)
-        if self._checked.get(name, "") is not None and (await self._check(query)) is not None:
-            raise self._unfit(name)
-        rows = await self._store.rows(query, arguments, limit + 1, min(timeout_s, MAX_TIMEOUT_S))
-        return QueryRows(rows[:limit], more=len(rows) > limit)
+        return query
+
+    def _place(self, query: Query, arguments: Sequence[Any], after: str | None) -> Place | None:
+        if after is None:
+            return None
+        if self._cursors is None or not query.order:
+            raise mismatch()
+        return self._cursors.opened(after, _fingerprint(query, arguments)).values
+
+    async def _demand_fit(self, query: Query) -> None:
+        if self._checked.get(query.name, "") is not None and (await self._check(query)) is not None:
+            raise self._unfit(query.name)
+
+    async def _page(
+        self, query: Query, arguments: Sequence[Any], limit: int, timeout_s: float, after: Place | None
+    ) -> _Page:
+        rows = await self._store.rows(query, arguments, limit + 1, min(timeout_s, MAX_TIMEOUT_S), after)
+        if query.constant and after is not None:
+            _demand_constant(query, after, rows)
+        last = rows[:limit][-1].place if rows else None
+        return _Page([row.json for row in rows[:limit]], more=len(rows) > limit, last=last)
 
     async def _check(self, query: Query) -> str | None:
         unknown = [name for name in query.reads if name not in self._tables]
@@ -111,6 +169,33 @@ class DeclaredQueries:
         """The reason names tables and columns, so it is in the log."""
         detail = f"query {name} does not fit the database"
         return RequestRefused(RequestCode.QUERY_UNFIT, detail, retry_after_s=RETRY_AFTER_S)
+
+
+class _Page(NamedTuple):
+    """Rows, whether there are more, and the place of the last one."""
+
+    rows: Sequence[str]
+    more: bool
+    last: Place | None
+
+
+def _demand_constant(query: Query, after: Place, rows: Sequence[PlacedRow]) -> None:
+    """Refuse rows of something else than what was read before. There were more: none means that they were replaced."""
+    before = after[len(query.order) :]
+    if not rows or any(row.place[len(query.order) :] != before for row in rows):
+        detail = f"query {query.name}: what it reads was replaced since the first rows were given"
+        raise RequestRefused(RequestCode.REPLACED, detail)
+
+
+def _fingerprint(query: Query, arguments: Sequence[Any]) -> str:
+    """Return what a cursor must agree with."""
+    text = "\n".join([query.name, query.statement, repr(query.order), repr(list(arguments))])
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _too_many(limit: int) -> RequestRefused:
+    detail = f"ask for 1 to {MAX_LIMIT} rows, not {limit}"
+    return RequestRefused(RequestCode.LIMIT_TOO_LARGE, detail, _fault("limit", ""))
 
 
 def _may_ask(principal: Principal, query: Query) -> bool:

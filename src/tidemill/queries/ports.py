@@ -76,6 +76,17 @@ class ArchivedSpanReader(Protocol):
         ...
 
 
+Place = tuple[str | None, ...]
+"""Where a row of a query is: the values of its `order`, then those of `constant`, as the server writes them."""
+
+
+class PlacedRow(NamedTuple):
+    """A row as a JSON object, and its place; empty where the query has no order."""
+
+    json: str
+    place: Place
+
+
 class DeclaredQueryStore(Protocol):
     """Where declared queries run, read only. Every call may raise `Unavailable`."""
 
@@ -86,8 +97,12 @@ class DeclaredQueryStore(Protocol):
         """
         ...
 
-    async def rows(self, query: Query, values: Sequence[Any], limit: int, timeout_s: float) -> list[str]:
-        """Return at most `limit` rows in their order, each a JSON object. `values`: in the order of the parameters.
+    async def rows(
+        self, query: Query, values: Sequence[Any], limit: int, timeout_s: float, after: Place | None = None
+    ) -> list[PlacedRow]:
+        """Return at most `limit` rows in their order. `values`: in the order of the parameters.
+
+        `after`: the place that they follow, of a query with an order.
 
         Raises `RequestRefused`: QUERY_TIMEOUT; BAD_VALUE, the server refuses a value; QUERY_UNFIT.
         """

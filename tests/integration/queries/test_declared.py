@@ -19,6 +19,7 @@ from tidemill.app.deployment import Deployment
 from tidemill.domain.errors import RequestRefused
 from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
+from tidemill.queries.cursors import Cursors
 from tidemill.queries.declared import DeclaredQueries
 from tidemill.settings import Settings
 from tidemill.storage.database.pool import Pool, close_pool, create_pool
@@ -95,6 +96,7 @@ ROWS = (
     "analyze telemetry_events",
 )
 
+BY_REVISION = "idx_time_series_numeric_points_series_column_revision"
 SERIES = {"time_series_id": "s1", "column_name": "open"}
 SPAN = {"since": NOON, "until": datetime(2026, 1, 3, 12, tzinfo=UTC)}
 SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
@@ -143,7 +145,11 @@ SHIPPED: list[tuple[str, dict[str, Any], str, int]] = [
         "idx_time_series_data_points_series_column_time",
         3,
     ),
-    ("numeric-points-of-series", SERIES, "idx_time_series_numeric_points_series_column_revision", 100),
+    ("numeric-points-of-series", SERIES, BY_REVISION, 100),
+    ("float-points-of-series", SERIES | {"since": 0.0, "until": 10_000.0}, BY_REVISION, 50),
+    ("integer-points-of-series", SERIES | {"since": 0, "until": 10_000}, BY_REVISION, 0),
+    ("float-series-by-bucket", SERIES | {"since": 0.0, "until": 10_000.0, "width": 1_000.0}, BY_REVISION, 10),
+    ("integer-series-by-bucket", SERIES | {"since": 0, "until": 9, "width": Decimal(3)}, BY_REVISION, 0),
 ]
 
 
@@ -223,6 +229,48 @@ async def test_every_type_is_bound_and_returned(pool: Pool) -> None:
         "t": "a'\"", "i": str(2**62), "f": 0.1, "b": True, "n": "1.10", "at": "2025-12-31T22:00:00.000000Z",
         "d": "2026-01-01", "u": "00000000-0000-0000-0000-00000000000a", "j": 2**62, "late": "infinity", "nan": "NaN",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("points-of-series", SERIES | SPAN),
+        ("numeric-points-of-series", SERIES),
+        ("float-points-of-series", SERIES | {"since": 0.0, "until": 1e9}),
+        ("float-series-by-bucket", SERIES | {"since": 0.0, "until": 1e9, "width": 1_000.0}),
+    ],
+)
+async def test_pages_give_each_row_once_in_the_order_of_the_whole(
+    pool: Pool, database: str, name: str, values: dict[str, Any]
+) -> None:
+    """The numeric axis has a column that is null in all rows, since the series has the other one."""
+    execute(database, *ROWS)
+    query = CATALOG.queries()[name]
+    asked = DeclaredQueries({name: query}, TABLES, DeclaredQueryDatabase(pool), Cursors(b"k"))
+    texts = {
+        key: value.isoformat() if isinstance(value, datetime) else str(value) for key, value in values.items()
+    }
+    whole = await asked.run(name, texts, limit=1_000)
+    pages: list[str] = []
+    cursor = None
+    while True:
+        page = await asked.run(name, texts, limit=3, after=cursor)
+        pages += page.rows
+        cursor = page.next
+        if cursor is None:
+            break
+    assert len(whole.rows) > 9
+    assert pages == list(whole.rows)
+
+
+async def test_rows_with_equal_times_are_told_apart_by_their_numbers(pool: Pool, database: str) -> None:
+    same = "update time_series_data_points set timestamp = '2026-01-02' where timestamp > '2026-01-02'"
+    execute(database, *ROWS, same)
+    asked = queries(pool, CATALOG.queries()["points-of-series"])
+    texts = SERIES | {"since": "2026-01-01T00:00:00Z", "until": "2027-01-01T00:00:00Z"}
+    walked = await asked.walk("points-of-series", texts, 10_000)
+    numbers = [json.loads(row)["number"] for row in walked.rows]
+    assert (len(numbers), len(set(numbers))) == (100, 100)
 
 
 USERS = Query("a", "select id from users_view", returns={"id": str}, reads=("users",))

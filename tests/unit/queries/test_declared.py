@@ -12,12 +12,14 @@ from uuid import UUID
 import pytest
 
 from tests.support.engine.projections import DAYS, STOCKS
-from tidemill.domain.errors import RequestRefused
+from tidemill.domain.errors import ContractError, RequestRefused
 from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
-from tidemill.queries.declared import DeclaredQueries
+from tidemill.queries.cursors import Cursors
+from tidemill.queries.declared import MAX_LIMIT, DeclaredQueries
 from tidemill.queries.parameters import parameter_value
+from tidemill.queries.ports import Place, PlacedRow
 from tidemill.security.principals import Grant, Principal, PrincipalKind, Verb
 
 STOCK = Query(
@@ -38,14 +40,22 @@ class Store:
     faults: list[str | None] = field(default_factory=list)
     checked: list[tuple[str, list[TableShape]]] = field(default_factory=list)
     asked: list[tuple[Any, ...]] = field(default_factory=list)
+    count: int = 3
+    constant: str | None = "1"
 
     async def fault(self, query: Query, tables: Sequence[TableShape]) -> str | None:
         self.checked.append((query.name, list(tables)))
         return self.faults.pop(0) if self.faults else None
 
-    async def rows(self, query: Query, values: Sequence[Any], limit: int, timeout_s: float) -> list[str]:
+    async def rows(
+        self, query: Query, values: Sequence[Any], limit: int, timeout_s: float, after: Place | None = None
+    ) -> list[PlacedRow]:
         self.asked.append((query.name, list(values), limit, timeout_s))
-        return ['{"a":1}', '{"a":2}', '{"a":3}'][:limit]
+        first = 0 if after is None else int(after[0] or 0)
+        return [
+            PlacedRow(f'{{"a":{number}}}', (str(number), self.constant) if query.order else ())
+            for number in range(first + 1, self.count + 1)
+        ][:limit]
 
 
 @pytest.fixture
@@ -196,3 +206,87 @@ def test_a_value_is_read_by_its_type(kind: type, value: object, expected: object
 def test_a_value_of_another_type_is_refused(kind: type, value: object) -> None:
     with pytest.raises(RequestRefused):
         parameter_value(kind, value)
+
+
+# --- page by page ----------------------------------------------------------------------------------------------------
+
+NUMBERS = Query(
+    "numbers",
+    "select a, good from stocks where good = :good order by a",
+    parameters={"good": str},
+    returns={"a": int, "good": str},
+    reads=("stocks",),
+    order=("a",),
+    constant=("good",),
+)
+
+
+def paged(store: Store, key: bytes = b"k") -> DeclaredQueries:
+    others = {"stock-of-good": STOCK, "numbers": NUMBERS}
+    return DeclaredQueries(others, {"stocks": STOCKS, "days": DAYS}, store, Cursors(key))
+
+
+TEA = {"good": "tea"}
+
+
+async def test_an_answer_goes_on_by_its_cursor_until_its_end(store: Store) -> None:
+    queries, cursor = paged(store), None
+    rows: list[str] = []
+    for expected in (2, 1):
+        page = await queries.run("numbers", TEA, limit=2, after=cursor)
+        assert len(page.rows) == expected
+        rows += page.rows
+        cursor = page.next
+    assert rows == ['{"a":1}', '{"a":2}', '{"a":3}']
+    assert cursor is None
+
+
+async def test_without_an_order_there_is_no_cursor(store: Store) -> None:
+    page = await paged(store).run("stock-of-good", VALUES, limit=2)
+    assert (page.more, page.next) == (True, None)
+    assert (await refusal(paged(store), "stock-of-good", VALUES, after="x")).request_code == "CURSOR_MISMATCH"
+
+
+async def test_a_cursor_is_of_one_query_its_values_and_the_key_of_all_processes(store: Store) -> None:
+    cursor = (await paged(store).run("numbers", TEA, limit=2)).next
+    for queries, values in ((paged(store), {"good": "salt"}), (paged(store, b"other"), TEA)):
+        assert (await refusal(queries, "numbers", values, after=cursor)).request_code == "CURSOR_MISMATCH"
+    assert len((await paged(store).run("numbers", TEA, after=cursor)).rows) == 1
+
+
+@pytest.mark.parametrize(("constant", "count"), [("2", 3), ("1", 2), ("2", 0)])
+async def test_rows_that_were_replaced_are_not_taken_for_the_rest(
+    store: Store, constant: str, count: int
+) -> None:
+    """There were more rows than the first page had, so that none at all is a change, too."""
+    queries = paged(store)
+    cursor = (await queries.run("numbers", TEA, limit=2)).next
+    store.constant, store.count = constant, count
+    assert (await refusal(queries, "numbers", TEA, limit=2, after=cursor)).request_code == "REPLACED"
+
+
+async def test_an_operator_gets_as_many_rows_as_asked_for(store: Store) -> None:
+    store.count = 3 * MAX_LIMIT + 5
+    for limit, expected, more in (
+        (MAX_LIMIT, MAX_LIMIT, True),
+        (2_500, 2_500, True),
+        (9_999, store.count, False),
+    ):
+        answer = await paged(store).walk("numbers", TEA, limit)
+        assert (len(answer.rows), answer.more) == (expected, more)
+        assert len(set(answer.rows)) == expected
+    assert len((await paged(store).walk("stock-of-good", VALUES, 9_999)).rows) == MAX_LIMIT
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"order": ("b",)}, "does not return b"),
+        ({"constant": ("good",)}, "has no order"),
+        ({"returns": {"a": dict}, "order": ("a",)}, "cannot be ordered by a, which is JSON"),
+    ],
+)
+def test_an_order_that_cannot_be_is_refused(wrong: dict[str, Any], said: str) -> None:
+    fields: dict[str, Any] = {"returns": {"a": int, "good": str}, "reads": ("stocks",)} | wrong
+    with pytest.raises(ContractError, match=said):
+        Query("numbers", "select a, good from stocks", **fields)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
+from decimal import Decimal
 from operator import attrgetter
 from typing import Any
 
@@ -89,6 +90,8 @@ points_of_series = Query(
     parameters={"time_series_id": str, "column_name": str, "since": datetime, "until": datetime},
     returns={"timestamp": datetime, "value": float, "revision": int, "number": int},
     reads=("time-series-data-points",),
+    order=("timestamp", "number"),
+    constant=("revision",),
 )
 series_by_bucket = Query(
     "series-by-bucket",
@@ -114,6 +117,7 @@ series_by_bucket = Query(
         "greatest": float,
     },
     reads=("time-series-data-points",),
+    order=("bucket",),
 )
 numeric_points_of_series = Query(
     "numeric-points-of-series",
@@ -129,7 +133,51 @@ numeric_points_of_series = Query(
         "number": int,
     },
     reads=("time-series-numeric-points",),
+    order=("integer_position", "float_position", "number"),
+    constant=("revision",),
 )
+
+
+def _of_positions(axis: str, position: type) -> tuple[Query, Query]:
+    """Return the queries for a span of a numeric axis: its points, and what is in buckets of a width."""
+    column = f"{axis}_position"
+    of_series = {"time_series_id": str, "column_name": str, "since": position, "until": position}
+    where = (
+        "from time_series_numeric_points_view where time_series_id = :time_series_id "
+        f"and column_name = :column_name and {column} >= :since and {column} < :until"
+    )
+    points = Query(
+        f"{axis}-points-of-series",
+        f"select {column}, value, revision, number {where} order by {column}, number",
+        parameters=of_series,
+        returns={column: position, "value": float, "revision": int, "number": int},
+        reads=("time-series-numeric-points",),
+        order=(column, "number"),
+        constant=("revision",),
+    )
+    exact = Decimal if position is int else float  # the last bucket below -2^63 begins outside of it
+    numeric = f"{column}::numeric" if position is int else column
+    buckets = Query(
+        f"{axis}-series-by-bucket",
+        f'select floor({numeric} / :width) * :width as bucket, count(*) as points, count(value) as "values", '
+        "sum(value) / nullif(count(value), 0) as mean, min(value) as least, max(value) as greatest "
+        f"{where} group by bucket order by bucket",
+        parameters=of_series | {"width": exact},
+        returns={
+            "bucket": exact,
+            "points": int,
+            "values": int,
+            "mean": float,
+            "least": float,
+            "greatest": float,
+        },
+        reads=("time-series-numeric-points",),
+        order=("bucket",),
+    )
+    return points, buckets
+
+
+of_positions = (*_of_positions("float", float), *_of_positions("integer", int))
 
 context = time_series.context(
     aggregate="time-series",
@@ -139,7 +187,7 @@ context = time_series.context(
     retention=Retention(
         table=data_points, time_column="timestamp", after=timedelta(days=3_650), enabled=False
     ),
-    queries=(points_of_series, series_by_bucket, numeric_points_of_series),
+    queries=(points_of_series, series_by_bucket, numeric_points_of_series, *of_positions),
     community=(
         Compression(
             table=data_points,

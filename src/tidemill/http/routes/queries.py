@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tidemill.admin.service.query_records import QueryOperation, QueryRecorder, QueryRun
 from tidemill.domain.errors import RequestFault, RequestRefused
@@ -59,9 +59,14 @@ class QueryRoutes:
                 handler=self._run,
                 tag="query",
                 units=2.0,
-                parameters=(_LIMIT, shapes.PREFER, shapes.SEEN),
+                parameters=(_LIMIT, _AFTER, shapes.PREFER, shapes.SEEN),
                 body={"application/json": QueryRequest},
-                answers={200: ("Its rows; `data.more` says whether there are more.", QueryResponse)},
+                answers={
+                    200: (
+                        "Its rows; `data.more` says whether there are more, `data.next` how to go on.",
+                        QueryResponse,
+                    )
+                },
                 codes=(
                     *shapes.READ_CODES,
                     RequestCode.NO_QUERY,
@@ -71,6 +76,7 @@ class QueryRoutes:
                     RequestCode.BODY_TOO_LARGE,
                     RequestCode.MEDIA_TYPE,
                     RequestCode.LIMIT_TOO_LARGE,
+                    RequestCode.REPLACED,
                     RequestCode.SERVICE_MISMATCH,
                 ),
             ),
@@ -81,12 +87,12 @@ class QueryRoutes:
 
     async def _run(self, exchange: Exchange) -> HttpAnswer:
         demand_json(exchange.header("accept"))
-        request, limit = await model_of(QueryRequest, exchange), _limit(exchange)
+        request, page = await model_of(QueryRequest, exchange), _page(exchange)
         shapes.demand_own_service(exchange, request.service_name)
         await self._wait(exchange, request.query)
         began_s, code, rows = time.perf_counter(), None, 0
         try:
-            answer, incomplete = await self._rows(exchange, request, limit)
+            answer, incomplete = await self._rows(exchange, request, page)
             rows = len(answer.rows)
         except RequestRefused as refused:
             code = str(refused.request_code)
@@ -97,12 +103,16 @@ class QueryRoutes:
         return HttpAnswer(200, _response(answer, incomplete, seconds))
 
     async def _rows(
-        self, exchange: Exchange, request: QueryRequest, limit: int
+        self, exchange: Exchange, request: QueryRequest, page: _PageArguments
     ) -> tuple[QueryRows, list[dict[str, str]]]:
         def read() -> Awaitable[QueryRows]:
             timeout_s = self.timeout_s if request.timeout is None else float(request.timeout)
             return self.queries.run(
-                request.query, request.parameters or {}, exchange.caller, limit=limit, timeout_s=timeout_s
+                request.query,
+                request.parameters or {},
+                exchange.caller,
+                **page._asdict(),
+                timeout_s=timeout_s,
             )
 
         table = next(iter(self._of_reads(exchange, request.query, lambda one: one.retention)), None)
@@ -150,7 +160,7 @@ def _shown(query: Query) -> Mapping[str, Any]:
 
 
 def _response(answer: QueryRows, incomplete: list[dict[str, str]], seconds: float) -> bytes:
-    more: dict[str, Any] = {"next": None, "more": answer.more}
+    more: dict[str, Any] = {"next": answer.next, "more": answer.more}
     if incomplete:
         more["incomplete"] = incomplete
     members = "".join(f', "{name}": {json.dumps(value)}' for name, value in more.items())
@@ -160,15 +170,18 @@ def _response(answer: QueryRows, incomplete: list[dict[str, str]], seconds: floa
     ).encode()
 
 
-def _limit(exchange: Exchange) -> int:
-    texts = [text for name, text in exchange.pairs if name == "_limit"]
-    others = [name for name, _ in exchange.pairs if name != "_limit"]
-    valid = len(texts) < 2 and not others and all(t.isascii() and t.isdigit() and len(t) < 10 for t in texts)
-    if not valid:
-        name = others[0] if others else "_limit"
-        fault = RequestFault("parameter", name, "there is only _limit, a number", RequestCode.BAD_PARAMETER)
-        raise RequestRefused(RequestCode.BAD_PARAMETER, f"{name}: there is only _limit, a number", fault)
-    return int(texts[0]) if texts else DEFAULT_LIMIT
+class _PageArguments(NamedTuple):
+    limit: int
+    after: str | None
+
+
+def _page(exchange: Exchange) -> _PageArguments:
+    given = exchange.parameters("_limit", "_after")
+    limit = given.get("_limit", str(DEFAULT_LIMIT))
+    if not (limit.isascii() and limit.isdigit() and len(limit) < 10):
+        fault = RequestFault("parameter", "_limit", "it is a number", RequestCode.BAD_PARAMETER)
+        raise RequestRefused(RequestCode.BAD_PARAMETER, "_limit: it is a number", fault)
+    return _PageArguments(int(limit), given.get("_after"))
 
 
 _LIMIT: Final = Parameter(
@@ -176,6 +189,9 @@ _LIMIT: Final = Parameter(
     "query",
     "At most so many rows.",
     {"type": "integer", "minimum": 1, "maximum": 1000, "default": DEFAULT_LIMIT},
+)
+_AFTER: Final = Parameter(
+    "_after", "query", "The cursor of the next rows, from `data.next`; the rest stays as it was."
 )
 _LIST: Final[Mapping[str, Any]] = {
     "type": "object",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from tidemill.domain.errors import RequestRefused, TableMisfit
 from tidemill.domain.query import SQL_TYPES, Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
+from tidemill.queries.ports import Place, PlacedRow
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
@@ -32,15 +34,38 @@ def json_expression(kind: type, value: str) -> str:
     return json_scalar(SQL_TYPES[kind][0], value)
 
 
-def rows_statement(query: Query, expression: JsonExpression = json_expression) -> str:
-    """Return the statement for a query's rows as JSON. Its last parameter is the maximum number of rows."""
+def rows_statement(
+    query: Query, expression: JsonExpression = json_expression, after: Sequence[str] = ()
+) -> str:
+    """Return the statement for a query's rows as JSON, with their places as a JSON array.
+
+    Its parameters are the query's, the maximum number of rows, then the values of `after`: columns of the query's order
+    that the place has before the first row.
+    """
     members = ", ".join(
         f"{expression(kind, f'q.{quoted(name)}')} as {quoted(name)}" for name, kind in query.returns.items()
     )
+    place = ", ".join(f"q.{quoted(name)}::text" for name in (*query.order, *query.constant))
+    limit = len(query.parameters) + 1
     return (
-        f"select (select row_to_json(e)::text from (select {members}) e) as row\nfrom (\n{query.statement}\n) q\n"
-        f"limit ${len(query.parameters) + 1}"
+        f"select (select row_to_json(e)::text from (select {members}) e) as row, "
+        f"json_build_array({place})::text as place\nfrom (\n{query.statement}\n) q\n"
+        f"{_later(query, after, limit + 1)}{_in_order(query)}limit ${limit}"
     )
+
+
+def _later(query: Query, after: Sequence[str], first: int) -> str:
+    """Return the condition of the rows behind a place. `first`: the number of its first parameter."""
+    if not after:
+        return ""
+    values = [
+        f"${first + number}::text::{SQL_TYPES[query.returns[name]][0]}" for number, name in enumerate(after)
+    ]
+    return f"where ({', '.join(f'q.{quoted(name)}' for name in after)}) > ({', '.join(values)})\n"
+
+
+def _in_order(query: Query) -> str:
+    return f"order by {', '.join(f'q.{quoted(name)}' for name in query.order)}\n" if query.order else ""
 
 
 class DeclaredQueryDatabase:
@@ -69,12 +94,18 @@ class DeclaredQueryDatabase:
             return f"it reads {', '.join(row['name'] for row in others)}, which is not among what it declares"
         return None
 
-    async def rows(self, query: Query, values: Sequence[Any], limit: int, timeout_s: float) -> list[str]:
-        statement = rows_statement(query, self._expression)
+    async def rows(
+        self, query: Query, values: Sequence[Any], limit: int, timeout_s: float, after: Place | None = None
+    ) -> list[PlacedRow]:
+        # a column that is null at a place is null in all rows, so it decides nothing
+        behind = {
+            name: value for name, value in zip(query.order, after or (), strict=False) if value is not None
+        }
+        statement = rows_statement(query, self._expression, tuple(behind))
         async with self._reading(timeout_s) as borrowed:
             try:
                 with on_tables():
-                    rows = await borrowed.fetch(statement, *values, limit)
+                    rows = await borrowed.fetch(statement, *values, limit, *behind.values())
             except (TableMisfit, asyncpg.ReadOnlySQLTransactionError) as misfit:
                 detail = f"query {query.name} does not fit the database"
                 raise RequestRefused(RequestCode.QUERY_UNFIT, detail) from misfit
@@ -86,7 +117,7 @@ class DeclaredQueryDatabase:
                 raise RequestRefused(
                     RequestCode.QUERY_TIMEOUT, f"query {query.name} did not end within {timeout_s:g} s"
                 ) from error
-        return [row["row"] for row in rows]
+        return [PlacedRow(row["row"], tuple(json.loads(row["place"]))) for row in rows]
 
     @asynccontextmanager
     async def _reading(self, timeout_s: float) -> AsyncIterator[Connection]:
