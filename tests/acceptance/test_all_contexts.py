@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from io import BytesIO
 from itertools import islice
@@ -82,12 +82,12 @@ class Encoder:
 class Sender:
     """Random commands of one context; the same of one seed."""
 
-    def __init__(self, deployment: Deployment, context: Context, seed: int) -> None:
+    def __init__(self, deployment: Deployment, context: Context, seed: int, keys: Sequence[str]) -> None:
         self._client = deployment.client
         self._topic = f"{deployment.installation.prefix}.{context.aggregate}.commands.v1"
         self._context = context
         self._encode = Encoder(context)
-        self._commands = random_commands(context, random.Random(f"{seed} {context.aggregate}"), KEYS)
+        self._commands = random_commands(context, random.Random(f"{seed} {context.aggregate}"), keys)
         self.sent = 0
 
     def send(self, count: int) -> None:
@@ -99,13 +99,21 @@ class Sender:
 
 
 class Senders:
-    """Random commands of contexts, by default of every one, portion by portion."""
+    """Random commands of contexts, by default of every one, portion by portion.
+
+    `keys`: of the rows that they are about. Earlier commands are consumed.
+    """
 
     def __init__(
-        self, deployment: Deployment, seed: int, contexts: Iterable[Context] = BUILT_IN.values()
+        self,
+        deployment: Deployment,
+        seed: int,
+        contexts: Iterable[Context] = BUILT_IN.values(),
+        keys: Sequence[str] = KEYS,
     ) -> None:
         self._deployment = deployment
-        self._senders = {context.aggregate: Sender(deployment, context, seed) for context in contexts}
+        self._senders = {context.aggregate: Sender(deployment, context, seed, keys) for context in contexts}
+        self._before = self._consumed()
 
     @property
     def aggregates(self) -> frozenset[str]:
@@ -135,10 +143,14 @@ class Senders:
 
     def missing(self) -> dict[str, int]:
         """Return how many commands of each aggregate the ledger does not count yet."""
-        counted = {row["aggregate"]: row["records"] for row in self._deployment.installation.fetch(CONSUMED)}
+        counted = self._consumed()
         return {
-            aggregate: sender.sent - counted.get(aggregate, 0) for aggregate, sender in self._senders.items()
+            aggregate: self._before.get(aggregate, 0) + sender.sent - counted.get(aggregate, 0)
+            for aggregate, sender in self._senders.items()
         }
+
+    def _consumed(self) -> dict[str, int]:
+        return {row["aggregate"]: row["records"] for row in self._deployment.installation.fetch(CONSUMED)}
 
 
 def test_a_killed_process_loses_and_doubles_nothing_of_any_context(deployment: Deployment, seed: int) -> None:

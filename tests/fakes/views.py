@@ -178,8 +178,10 @@ class MemoryTransaction:
 class MemoryRebuildTargets:
     """`RebuildTargets` beside `MemoryViews`."""
 
-    def __init__(self, views: MemoryViews) -> None:
+    def __init__(self, views: MemoryViews, *, is_exact: bool = False) -> None:
+        """`is_exact`: as of rebuild targets of states."""
         self._views = views
+        self._is_exact = is_exact
 
     @asynccontextmanager
     async def open(
@@ -190,7 +192,7 @@ class MemoryRebuildTargets:
         if shelf.busy:
             raise UsageError(f"projection {projection.name} is being rebuilt or verified by another process")
         shelf.busy = True
-        target = MemoryRebuildTarget(shelf, projection, partitions)
+        target = MemoryRebuildTarget(shelf, projection, partitions, is_exact=self._is_exact)
         try:
             yield target
         finally:
@@ -201,8 +203,13 @@ class MemoryRebuildTargets:
 class MemoryRebuildTarget:
     """One projection's rows, a second time."""
 
-    def __init__(self, shelf: Shelf, projection: Projection, partitions: int) -> None:
+    corrected: Comparison | None = None
+
+    def __init__(
+        self, shelf: Shelf, projection: Projection, partitions: int, *, is_exact: bool = False
+    ) -> None:
         self._shelf = shelf
+        self.is_exact = is_exact
         self._snapshot: Rows = {}
         shelf.newest += 1
         self.view = View(projection, shelf.newest, live=False)

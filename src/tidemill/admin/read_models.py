@@ -10,11 +10,10 @@ from tidemill.admin.lanes.states import streams_as_created
 from tidemill.admin.ports import LaneReader, ReadModelStates
 from tidemill.admin.rows import LaneState, ProjectionState
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.domain.errors import UsageError
 from tidemill.domain.projection import Projection
 from tidemill.domain.table_shape import TableShape
 from tidemill.projections.ports import Comparison
-from tidemill.projections.rebuild import rebuild
+from tidemill.projections.rebuild import Rebuilt, rebuild
 from tidemill.projections.replay import OnProgress, ReplayParts
 from tidemill.projections.verify import verify
 
@@ -99,15 +98,9 @@ class ReadModelRepair:
     lanes: LaneReader
     open_replay: OpenReplay
 
-    async def rebuild(self, name: str, on_progress: OnProgress) -> int:
-        """Rebuild a read model and swap it in; return how many events were folded. Raises `UsageError` for a state."""
+    async def rebuild(self, name: str, on_progress: OnProgress) -> Rebuilt:
+        """Rebuild a read model and swap it in; of a state, or what shows one, correct the rows that differ."""
         name = self.catalog.state_behind(name)
-        if name in self.catalog.states():
-            raise UsageError(
-                f"{name} is the state that commands are decided by, and cannot be rebuilt: `tidemill projections "
-                f"verify {name}` shows which cells were changed; correct them by hand, with `serve commands` stopped, "
-                "or restore a backup"
-            )
         part, projection, parts = await self._opened(name)
         return await rebuild(part.stream, projection, parts, on_progress)
 

@@ -10,6 +10,8 @@ from tidemill.cli import session
 from tidemill.cli.output import AsJson, examples, note, print_json, print_table, progress, say
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from tidemill.projections.ports import Comparison
 
 app = typer.Typer(
@@ -45,10 +47,14 @@ def list_(as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("tidemill projections rebuild daily-bars"))
 def rebuild(name: Name, as_json: AsJson = False) -> None:
-    """Rebuild a read model from its first event, beside the live one, then swap them; readers are not interrupted."""
+    """Rebuild a read model from its first event, beside the live one, then swap them; readers are not interrupted.
+
+    Of an entity or a state, by which commands are decided, the rows that differ are corrected instead, while its lanes
+    wait.
+    """
     with progress("events") as shown:
         task = shown.add_task(f"rebuild {name}", total=None)
-        events = session.act(
+        rebuilt = session.act(
             "projections rebuild",
             lambda admin: admin.read_model_repair.rebuild(
                 name, lambda done, total: shown.update(task, completed=done, total=total)
@@ -56,9 +62,12 @@ def rebuild(name: Name, as_json: AsJson = False) -> None:
             projection=name,
         )
     if as_json:
-        print_json({"projection": name, "events": events})
+        print_json({"projection": name, "events": rebuilt.events, "corrected": rebuilt.corrected})
         return
-    say(f"{name} was rebuilt from {events:,} events, and replaced the old one.")
+    if rebuilt.corrected is None:
+        say(f"{name} was rebuilt from {rebuilt.events:,} events, and replaced the old one.")
+    else:
+        _show_corrected(name, rebuilt.events, rebuilt.corrected)
 
 
 @app.command(epilog=examples("tidemill projections verify latest-quotes"))
@@ -79,6 +88,20 @@ def verify(name: Name, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
+def _show_corrected(name: str, events: int, found: Comparison) -> None:
+    if not found.differing:
+        say(f"{name} was rebuilt from {events:,} events, and equals them: {found.rows:,} rows compared.")
+        return
+    say(
+        f"{name} was rebuilt from {events:,} events: {found.differing:,} of {found.rows:,} rows differed and were "
+        "corrected; for example:"
+    )
+    _show_examples(
+        found, only={"live": "its events do not have it: removed", "rebuilt": "was missing: added"}
+    )
+    note("Next: find out which program wrote to the table")
+
+
 def _show(name: str, found: Comparison) -> None:
     if not found.differing:
         say(f"[green]{name} equals its events[/green]: {found.rows:,} rows compared.")
@@ -86,14 +109,16 @@ def _show(name: str, found: Comparison) -> None:
     say(
         f"[red]{name} differs from its events[/red] in {found.differing:,} of {found.rows:,} rows; for example:"
     )
+    _show_examples(found, only={side: f"only the {side} rows have it" for side in ("live", "rebuilt")})
+    note(f"Next: find out which program wrote to the table, then tidemill projections rebuild {name}")
+
+
+def _show_examples(found: Comparison, only: Mapping[str, str]) -> None:
+    """Show rows that differ. `only`: what is said of a row that one side alone has."""
     for example in found.examples:
         key = ", ".join(example.key)
         if example.side is not None:
-            say("  {key}: only the {side} rows have it", key=key, side=example.side)
+            say("  {key}: {what}", key=key, what=only[example.side])
         for column, (live, rebuilt) in example.columns.items():
             text = "  {key}: {column} is {live}, its events give {rebuilt}"
             say(text, key=key, column=column, live=live, rebuilt=rebuilt)
-    if name.endswith("/state"):
-        note("Next: find out which program wrote to the table, and restore what the events give")
-        return
-    note(f"Next: find out which program wrote to the table, then tidemill projections rebuild {name}")

@@ -263,6 +263,16 @@ class RebuildTarget(Protocol):
         """The read model under construction: no rows, checkpoints at zero."""
         ...
 
+    @property
+    def is_exact(self) -> bool:
+        """Whether the rows must be those of exactly the events that the live ones were made of, and of no later one."""
+        ...
+
+    @property
+    def corrected(self) -> Comparison | None:
+        """What the swap found to differ, and corrected row by row; None if it replaced the table."""
+        ...
+
     async def live(self) -> Mapping[int, Checkpoint]:
         """Return the checkpoints of the live read model."""
         ...
@@ -276,9 +286,10 @@ class RebuildTarget(Protocol):
         ...
 
     def swap(self) -> AbstractAsyncContextManager[Mapping[int, Checkpoint]]:
-        """Lock and return the live read model's checkpoints; leaving the block swaps the new rows in.
+        """Lock and return the live read model's checkpoints; leaving the block puts the new rows in place of its own.
 
         In one transaction, with names, indexes and grants kept; an exception leaves the live read model unchanged.
+        Raises `UsageError` if a lane must be attended to first.
         """
         ...
 

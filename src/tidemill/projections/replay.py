@@ -118,6 +118,16 @@ class Replay:
         }
         return {partition: count for partition, count in behind.items() if count > 0}
 
+    def demand_none_beyond(self, targets: Mapping[int, int]) -> None:
+        """Raise `ReplayFailed` if an event after its lane's target was folded, as a lane without a history allows."""
+        for partition, target in targets.items():
+            folded = self._writer.cursors[partition].checkpoint.sequence
+            if folded > target:
+                raise self._failed(
+                    f"lane {self._lane(partition)} ends with event {target} in the database, and its topic has event "
+                    f"{folded}; start `tidemill serve commands`, which compares the two, and see `tidemill lanes show`"
+                )
+
     async def __aenter__(self) -> Self:
         """Start at the beginning of every partition.
 

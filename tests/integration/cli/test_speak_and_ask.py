@@ -357,7 +357,7 @@ def test_a_column_that_is_made_wider_by_hand_stops_nobody(served: Installation, 
     assert [float(row["price"]) for row in rows] == [10.5, 11.5, 12.5]
 
 
-def test_a_state_that_was_changed_by_hand_is_found(served: Installation) -> None:
+def test_a_state_that_was_changed_by_hand_is_found_and_corrected(served: Installation) -> None:
     """Also where a name went from one aggregate to another, of whatever lane."""
     first = [
         {"profile_id": f"state-{number}", "name": f"n{number}", "profile_data": "{}"} for number in range(6)
@@ -377,6 +377,11 @@ def test_a_state_that_was_changed_by_hand_is_found(served: Installation) -> None
     told = served("projections", "verify", name, expect=1)
     assert "differs from its events in 1 of" in told.out
     assert "state-5: name is by hand, its events give n5" in told.out
-    assert "correct them by hand" in served("projections", "rebuild", name, expect=2).err
-    served.execute("update public.connector_profiles set name = 'n5' where id = 'state-5'")
+    served.execute("update public.connector_profiles set id = 'moved' where id = 'state-4'")
+    rebuilt = served("projections", "rebuild", name)
+    assert "3 of" in rebuilt.out
+    assert "moved: its events do not have it: removed" in rebuilt.out
+    assert "state-4: was missing: added" in rebuilt.out
+    assert "state-5: name is by hand, its events give n5" in rebuilt.out
+    assert "equals them" in served("projections", "rebuild", name).out
     assert served("projections", "verify", name, "--json").json()["differing"] == 0

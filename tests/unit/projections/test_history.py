@@ -57,7 +57,7 @@ async def test_a_topic_beyond_the_log_waits_and_goes_on_behind_what_was_withdraw
         await bench.until(lambda: not bench.status().halted, "no halt")
     found = await verify(goods(1), stocks, parts(views, topic), lambda *_: None)
     assert not found.differing
-    assert await rebuild(goods(1), stocks, parts(views, topic), lambda *_: None) == 7
+    assert (await rebuild(goods(1), stocks, parts(views, topic), lambda *_: None)).events == 7
     assert amount(views) == 5
 
 

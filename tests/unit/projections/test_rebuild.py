@@ -18,6 +18,7 @@ from tidemill.domain.errors import TransientError, Unavailable, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections import rebuild as rebuilding
 from tidemill.projections.fold import FoldFailed
+from tidemill.projections.history import LaneHistory
 from tidemill.projections.ports import CheckpointMove, Comparison, EventsUnfetchable
 from tidemill.projections.rebuild import rebuild
 from tidemill.projections.replay import ReplayFailed, ReplayParts
@@ -51,7 +52,7 @@ class Yard:
         return source
 
     async def rebuild(self, projection: Projection = stocks) -> int:
-        return await rebuild(goods(), projection, self.parts(), self.note)
+        return (await rebuild(goods(), projection, self.parts(), self.note)).events
 
     async def verify(self, projection: Projection = stocks) -> Comparison:
         return await verify(goods(), projection, self.parts(), self.note)
@@ -111,6 +112,20 @@ async def test_the_projector_goes_on_during_a_rebuild_and_after_it(yard: Yard) -
     assert isinstance(row, Stock)
     assert row.amount == 2_301
     assert yard.views.shelves["stocks"].live == 2
+
+
+async def test_a_state_is_not_made_of_events_that_its_lane_does_not_know(yard: Yard) -> None:
+    await project(yard, 1, 2, 3)
+    yard.topic.append(0, 4, Stored(good="tea"))
+    targets = MemoryRebuildTargets(yard.views, is_exact=True)
+    parts = replace(yard.parts(), rebuild_targets=targets)
+    with pytest.raises(
+        ReplayFailed, match=r"goods/0 ends with event 3 in the database, and its topic has event 4"
+    ):
+        await rebuild(goods(), stocks, parts, yard.note)
+    assert yard.views.shelves["stocks"].live == 1
+    yard.views.lanes[0] = LaneHistory(end=3)
+    assert (await rebuild(goods(), stocks, parts, yard.note)).events == 4
 
 
 async def test_a_rebuild_of_nothing(yard: Yard) -> None:

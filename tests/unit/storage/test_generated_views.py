@@ -7,7 +7,7 @@ from sqlalchemy import ARRAY, Column, MetaData, Table, Text
 
 from tests.support.engine.projections import DAYS
 from tidemill.domain.errors import ContractError
-from tidemill.storage.database import table_sql
+from tidemill.storage.database import difference_sql, table_sql
 
 AWKWARD = Table(
     "Order Lines",
@@ -91,7 +91,7 @@ def test_of_a_table_without_a_key_the_newest_rows_come_first(
 
 
 def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:
-    assert table_sql.count_differences(AWKWARD) == (
+    assert difference_sql.count_differences(AWKWARD) == (
         "select count(*), count(*) filter (where "
         'l."user" is null or s."user" is null or '
         'row(l."user", l."Amount")::record *<> row(s."user", s."Amount")::record) '
@@ -100,7 +100,7 @@ def test_two_sets_of_rows_are_compared_byte_for_byte() -> None:
 
 
 def test_differences_are_shown_as_text_in_key_order() -> None:
-    assert table_sql.select_differences(AWKWARD) == (
+    assert difference_sql.select_differences(AWKWARD) == (
         'select l."user" is null as only_rebuilt, s."user" is null as only_live, '
         'array[coalesce(l."user", s."user")::text] as key, '
         'array[l."user"::text, l."Amount"::text] as live, array[s."user"::text, s."Amount"::text] as rebuilt '
@@ -111,10 +111,33 @@ def test_differences_are_shown_as_text_in_key_order() -> None:
     )
 
 
+def test_the_live_rows_themselves_can_be_compared() -> None:
+    assert difference_sql.count_differences(AWKWARD, snapshot=False).endswith(
+        'from shop."Order Lines" l full join tm_shadow."Order Lines" s on l."user" = s."user"'
+    )
+
+
+def test_rows_that_differ_are_deleted_and_inserted_with_what_is_not_declared() -> None:
+    assert difference_sql.keep_undeclared(AWKWARD, ("Note", "to")) == (
+        'update tm_shadow."Order Lines" s set "Note" = l."Note", "to" = l."to" from shop."Order Lines" l '
+        'where l."user" = s."user"'
+    )
+    assert difference_sql.delete_differing(AWKWARD) == (
+        'delete from shop."Order Lines" l where not exists (select from tm_shadow."Order Lines" s where '
+        'l."user" = s."user" and not (row(l."user", l."Amount")::record *<> row(s."user", s."Amount")::record))'
+    )
+    assert difference_sql.insert_missing(AWKWARD, ("Note",)) == (
+        'insert into shop."Order Lines" ("user", "Amount", "Note") select "user", "Amount", "Note" '
+        'from tm_shadow."Order Lines" s where not exists (select from shop."Order Lines" l where l."user" = s."user")'
+    )
+
+
 def test_a_snapshot_has_a_short_name_of_its_own() -> None:
     long = [Table("x" * 63, MetaData(schema=schema)) for schema in ("a", "b")]
-    names = {table_sql.snapshot_name(table) for table in long}
-    assert len(names) == 2
+    names = {
+        make(table) for table in long for make in (difference_sql.snapshot_name, difference_sql.progress_name)
+    }
+    assert len(names) == 4
     assert all(len(name) < 63 for name in names)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
-from zlib import crc32
 
 from sqlalchemy import ARRAY, ClauseElement
 from sqlalchemy.dialects import postgresql
@@ -297,50 +296,6 @@ def _order(table: TableShape, newest_by: str | None) -> str:
     names = [name for name in (newest_by, "command_id") if name and name in table.columns]
     columns = [f"t.{quoted(name)}{' desc' if name == newest_by else ''}" for name in names]
     return ", ".join(columns) or "1"
-
-
-def snapshot_name(table: TableShape) -> str:
-    """Return the quoted name of a copy of a read model's live rows; short, whatever the table's name."""
-    return f"{SHADOW}.live_{crc32(view_name(table, live=True).encode()):08x}"
-
-
-@lru_cache(maxsize=256)
-def count_differences(table: TableShape) -> str:
-    """Return the statement that counts the rows of the snapshot and the rebuilt table, and those that differ."""
-    return f"select count(*), count(*) filter (where {_differ(table)}) from {_side_by_side(table)}"
-
-
-@lru_cache(maxsize=256)
-def select_differences(table: TableShape) -> str:
-    """Return the statement that shows the first $1 differing rows: the lacking side, its key, both rows, as text."""
-    keys, columns = _keys(table), list(table.columns)
-    first = quoted(keys[0].name)
-    key = ", ".join(f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})" for column in keys)
-    key_text = ", ".join(
-        f"coalesce(l.{quoted(column.name)}, s.{quoted(column.name)})::text" for column in keys
-    )
-    return (
-        f"select l.{first} is null as only_rebuilt, s.{first} is null as only_live, array[{key_text}] as key, "
-        f"{_texts(columns, 'l')} as live, {_texts(columns, 's')} as rebuilt "
-        f"from {_side_by_side(table)} where {_differ(table)} order by {key} limit $1"
-    )
-
-
-def _side_by_side(table: TableShape) -> str:
-    equal = " and ".join(f"l.{quoted(column.name)} = s.{quoted(column.name)}" for column in _keys(table))
-    return f"{snapshot_name(table)} l full join {view_name(table, live=False)} s on {equal}"
-
-
-def _differ(table: TableShape) -> str:
-    """Return the condition that two rows differ in any byte; a row that is missing is null in its key."""
-    columns, key = list(table.columns), quoted(_keys(table)[0].name)
-    # without the cast it would be a comparison column by column, for which json has no operator
-    rows_differ = f"row({names_of(columns, 'l')})::record *<> row({names_of(columns, 's')})::record"
-    return f"l.{key} is null or s.{key} is null or {rows_differ}"
-
-
-def _texts(columns: Iterable[ColumnShape], alias: str) -> str:
-    return f"array[{', '.join(f'{alias}.{quoted(column.name)}::text' for column in columns)}]"
 
 
 def _keys(table: TableShape) -> list[ColumnShape]:

@@ -25,6 +25,14 @@ cross join lateral (
   select sequence from tm.batch where batch.lane = l.lane order by batch desc, gen desc limit 1) as newest
 where l.aggregate = $1
 
+-- name: hold_lanes
+-- All lanes of an aggregate, in the order of batches' locks, with the code of a halt.
+with held as (select lane, partition from tm.lane where aggregate = $1 order by lane for update)
+select held.partition, h.code from held left join tm.halt h using (lane) order by held.partition
+
+-- name: halted_lanes
+select l.partition, h.code from tm.lane l join tm.halt h using (lane) where l.aggregate = $1 order by l.partition
+
 -- name: read_halts
 select partition, code, expected, got, detail from tm.projection_halt where projection = $1
 

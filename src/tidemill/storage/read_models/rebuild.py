@@ -17,7 +17,7 @@ import asyncpg
 from tidemill.domain.errors import TidemillError, TransientError, UsageError
 from tidemill.domain.projection import Projection
 from tidemill.projections.ports import Checkpoint, Comparison, RebuildTargetLost, RowDifference, View
-from tidemill.storage.database import table_sql
+from tidemill.storage.database import difference_sql, table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, translated
 from tidemill.storage.database.pool import Connection, Lender, connection
 from tidemill.storage.database.statements import load_statements
@@ -32,11 +32,19 @@ LOCK_TIMEOUT_S: Final = 2
 """How long a swap waits for a lock; readers of the table queue behind it."""
 
 HOLD_TIMEOUT_S: Final = 60
-"""How long a swap may hold the checkpoints while the last events are folded."""
+"""How long a swap may hold its locks while the last events are folded."""
+
+SWAP_LIMITS: Final = (
+    f"set local lock_timeout = '{LOCK_TIMEOUT_S}s'; "
+    f"set local idle_in_transaction_session_timeout = '{HOLD_TIMEOUT_S}s'"
+)
 
 
 class TableRebuildTarget:
     """The rebuild of one projection's table; lives as long as its connection's lock."""
+
+    is_exact = False
+    corrected: Comparison | None = None
 
     def __init__(self, borrowed: Connection, projection: Projection, live: int, view: View) -> None:
         """`live` is the incarnation beside which `view` is built."""
@@ -55,9 +63,7 @@ class TableRebuildTarget:
 
     async def take_snapshot(self) -> Mapping[int, Checkpoint]:
         table = self._projection.table
-        copy = (
-            f"create unlogged table {table_sql.snapshot_name(table)} as table {table_sql.table_name(table)}"
-        )
+        copy = f"create unlogged table {difference_sql.snapshot_name(table)} as table {table_sql.table_name(table)}"
         with self._working():
             async with self._borrowed.transaction(isolation="repeatable_read"):
                 checkpoints = await self._standing()
@@ -65,19 +71,22 @@ class TableRebuildTarget:
         return checkpoints
 
     async def compare(self, examples: int) -> Comparison:
-        table = self._projection.table
         with self._working():
-            counts = await self._borrowed.fetchrow(table_sql.count_differences(table), timeout=COPY_TIMEOUT_S)
-            rows, differing = counts or (0, 0)
-            found = (
-                await self._borrowed.fetch(
-                    table_sql.select_differences(table), examples, timeout=COPY_TIMEOUT_S
-                )
-                if differing
-                else []
-            )
-            if not differing:
+            compared = await self._compared(examples, snapshot=True)
+            if not compared.differing:
                 await self._borrowed.execute(_SQL["note_verified"], self._projection.name)
+        return compared
+
+    async def _compared(self, examples: int, *, snapshot: bool) -> Comparison:
+        """Compare the rebuilt rows with those of the snapshot, or the live ones."""
+        table = self._projection.table
+        count = difference_sql.count_differences(table, snapshot=snapshot)
+        counts = await self._borrowed.fetchrow(count, timeout=COPY_TIMEOUT_S)
+        rows, differing = counts or (0, 0)
+        if not differing:
+            return Comparison(rows, 0, [])
+        show = difference_sql.select_differences(table, snapshot=snapshot)
+        found = await self._borrowed.fetch(show, examples, timeout=COPY_TIMEOUT_S)
         names = [column.name for column in table.columns]
         return Comparison(rows, differing, [_difference(row, names) for row in found])
 
@@ -87,10 +96,7 @@ class TableRebuildTarget:
         with self._working():
             await self._analyze()
             async with self._borrowed.transaction():
-                await self._borrowed.execute(
-                    f"set local lock_timeout = '{LOCK_TIMEOUT_S}s'; "
-                    f"set local idle_in_transaction_session_timeout = '{HOLD_TIMEOUT_S}s'"
-                )
+                await self._borrowed.execute(SWAP_LIMITS)
                 held = await self._borrowed.fetch(_SQL["hold_checkpoints"], projection.name)
                 live = {partition: Checkpoint(sequence, offset) for partition, sequence, offset in held}
                 yield live
@@ -215,12 +221,14 @@ async def _check_replaceable(borrowed: Connection, projection: Projection, table
 
 async def _clear(borrowed: Connection, projection: Projection) -> None:
     """Remove everything that is not live."""
-    shadow, snapshot = (
-        table_sql.view_name(projection.table, live=False),
-        table_sql.snapshot_name(projection.table),
+    table = projection.table
+    names = (
+        table_sql.view_name(table, live=False),
+        difference_sql.snapshot_name(table),
+        difference_sql.progress_name(table),
     )
     async with borrowed.transaction():
-        await borrowed.execute(f"drop table if exists {shadow}, {snapshot}")
+        await borrowed.execute(f"drop table if exists {', '.join(names)}")
         await borrowed.execute(_SQL["drop_other_checkpoints"], projection.name)
 
 
