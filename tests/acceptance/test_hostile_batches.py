@@ -1,12 +1,20 @@
-"""Batches that become much more than they weigh, sent to a process that serves: it lives, and so do the other lanes."""
+"""Hostile batches, sent to a process that serves: it lives, and so do the other lanes.
+
+Some become much more than they weigh; others hold hostile fields of every built-in context.
+"""
 
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
+from tests.acceptance.test_all_contexts import CONSUMED, with_all_contexts
+from tests.support.clients.clients import Outgoing
 from tests.support.clients.crowds import crowd, record
+from tests.support.clients.journeys import Deployment
+from tests.support.engine.built_in import BUILT_IN, PARENTS
 from tests.support.faults.besieged import (
     LANES,
     MEBIBYTE,
@@ -17,8 +25,11 @@ from tests.support.faults.besieged import (
     send_batches,
     wait_for_parked,
 )
+from tests.support.faults.hostile_fields import HostileCommands
 from tests.support.servers.installation import Installation
+from tests.support.waiting import eventually_blocking
 from tidemill.domain.headers import MAX_HEADERS
+from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill_devkit.stack import Stack
 
 Batches = Sequence[tuple[int, Sequence[bytes]]]
@@ -69,3 +80,35 @@ def test_the_dead_letter_of_a_million_headers_has_the_first_of_them(besieged: In
     assert shown["headers"][-1]["name"] == "tm_headers_cut"
     assert bytes.fromhex(shown["headers"][-1]["value_hex"]) == b"1000000 headers of 2000000 bytes"
     assert shown["code"] == "TOO_BIG"
+
+
+def test_hostile_fields_of_every_context_are_decided_by_codes_and_stop_nothing(
+    deployment: Deployment, seed: int
+) -> None:
+    deployment = with_all_contexts(deployment)
+    worker = deployment.start("all")
+    for context in BUILT_IN.values():
+        made = HostileCommands(context, Random(f"{seed} {context.name}"))
+        hostile = made.some(40)
+        sent = [record for pair in zip(hostile, made.good(len(hostile)), strict=True) for record in pair]
+        topic = f"{deployment.installation.prefix}.{context.aggregate}.commands.v1"
+        deployment.client.send(topic, [Outgoing(record.key, record.value) for record in sent])
+
+    def consumed() -> bool:
+        counted = deployment.installation.fetch(CONSUMED)
+        return {row["aggregate"]: row["records"] for row in counted if row["records"]} == {
+            context.aggregate: 80 for context in BUILT_IN.values()
+        }
+
+    eventually_blocking(consumed, what="all records to be consumed")
+    deployment("audit", "--wait", "300")
+    decided = deployment.installation.fetch(
+        "select aggregate, code, count(*) from tm.log join tm.lane using (lane) group by 1, 2"
+    )
+    codes = {*RejectionCode, *ParkingCode} - {ParkingCode.CRASHED}
+    known = {None, *map(str, codes), *(code for context in BUILT_IN.values() for code in context.codes)}
+    assert {row["code"] for row in decided} <= known, decided
+    applied = {row["aggregate"] for row in decided if row["code"] is None}
+    assert applied >= {context.aggregate for name, context in BUILT_IN.items() if name not in PARENTS}
+    assert worker.well()
+    assert deployment.installation.fetch("select lane from tm.halt") == []
