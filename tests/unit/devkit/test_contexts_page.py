@@ -12,9 +12,10 @@ import pytest
 
 from tests.architecture import tree
 from tests.support.clients.walkthrough import File, steps
+from tests.support.event_table import event_table
 from tests.support.waiting import HANGING_S
 from tidemill import api
-from tidemill.api import entity, family
+from tidemill.api import append, decide, entity, family
 from tidemill.catalog.table_changes import table_changes
 from tidemill.storage.catalog.structure import StructureDatabase
 
@@ -108,6 +109,30 @@ def test_an_option_adds_what_the_page_shows(
     assert len([line for line in added if " index " in line]) == len(
         [line for line in sql if " index " in line]
     )
+
+
+def test_the_facts_of_the_page_have_the_sql_that_it_shows() -> None:
+    blocks = re.findall(r"```(python|sql)\n(.*?)```", tree.text(PAGE), re.DOTALL)
+    (declared,) = (text for kind, text in blocks if kind == "python" and "class RecordSamples" in text)
+    (shown,) = (text for kind, text in blocks if kind == "sql" and "public.sample" in text)
+    names: dict[str, Any] = {"__name__": "samples"}
+    exec(compile(declared, "samples", "exec"), names)
+    draft = table_changes(StructureDatabase(DATABASE).compare_with_nothing(names["context"]))
+    assert shown.splitlines() == "\n".join(draft.upgrade).splitlines()
+
+
+def test_the_page_says_what_every_event_of_a_built_in_context_carries() -> None:
+    """`python -m tests.support.event_table` prints the table."""
+    table = tree.text(PAGE).partition("built-in contexts carry")[2]
+    assert [line for line in table.splitlines() if line.startswith("|")] == event_table()
+
+
+@pytest.mark.parametrize("declares", [append, decide, family])
+def test_every_option_of_the_others_is_on_the_page(declares: Any) -> None:
+    parameters = inspect.signature(declares).parameters.values()
+    options = {each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY}
+    page = tree.text(PAGE)
+    assert {name for name in options if f"`{name}" not in page and f"{name}=" not in page} == set()
 
 
 def test_every_option_is_on_the_page() -> None:
