@@ -18,7 +18,7 @@ from tests.support.servers.stack import Run
 from tidemill_devkit.stack import Stack
 from tidemill_devkit.stack.locate import docker_answers
 
-pytest_plugins = ["tests.support.seeds"]
+pytest_plugins = ["tests.support.seeds", "tests.support.measured"]
 RUN = pytest.StashKey[Run]()
 TESTS = Path(__file__).parent
 SHARED_FOLDERS = ("tests/acceptance/interop/", "tests/integration/devkit/stack/")
