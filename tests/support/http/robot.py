@@ -24,6 +24,8 @@ class Robot:
     """Sends each request until it is decided. `urls`: the processes, in turn.
 
     An answer that did not arrive is asked for again with the same key, as HTTP clients do. `answers` counts.
+    `all_well`: cleared by whoever breaks something, and set when it is mended. `longest_s`: how long a request was told
+    to wait in all while everything was well.
     """
 
     def __init__(self, urls: Sequence[str], token: str) -> None:
@@ -31,17 +33,22 @@ class Robot:
         self._token = token
         self._client = plain_client()
         self.answers: Counter[str] = Counter()
+        self.all_well = Event()
+        self.all_well.set()
+        self.longest_s = 0.0
 
     def decided(self, method: str, path: str, body: Any = None, **headers: str) -> httpx2.Response:
         """Return the answer that decides a request, under one key."""
         key = {} if method == "GET" else {"Idempotency-Key": new_key()}
+        told_s = 0.0
         for attempt in count():
             assert attempt < MAX_ATTEMPTS, (method, path, self.answers)
             response = self._send(attempt, method, path, body, headers | key)
             if response is None:
                 self.answers["none"] += 1
             elif response.status_code in {202, 503}:
-                self._obey(response)
+                told_s += self._obey(response)
+                self.longest_s = max(self.longest_s, told_s)
             else:
                 self.answers[str(response.status_code)] += 1
                 return response
@@ -62,12 +69,17 @@ class Robot:
         except httpx2.TransportError:
             return None
 
-    def _obey(self, response: httpx2.Response) -> None:
-        """Wait as long as the answer says, if it says that the same may be sent again."""
+    def _obey(self, response: httpx2.Response) -> float:
+        """Wait as long as the answer says, if it says that the same may be sent again.
+
+        Return the seconds if everything was well before and after them, else 0.
+        """
         content = response.json()
         self.answers[content.get("code") or "202"] += 1
         assert response.status_code == 202 or content["retry"] in {"same-key", "later"}, content
-        _wait(float(response.headers["retry-after"]))
+        told_s, was_well = float(response.headers["retry-after"]), self.all_well.is_set()
+        _wait(told_s)
+        return told_s if was_well and self.all_well.is_set() else 0.0
 
 
 def _wait(seconds: float) -> None:
