@@ -15,7 +15,7 @@ DEMANDED = {4, 5, 14, 15, 16, 17, 18, 19, 25, 27, 29}
 
 def named() -> dict[int, list[tuple[str, str]]]:
     """Number of a threat -> its tests: (file, name)."""
-    found = {}
+    threats = {}
     for number, cell in re.findall(
         r"^\| T(\d+): .* \| ([^|]+) \|$", section(PAGE, "Threats and their tests"), re.MULTILINE
     ):
@@ -26,8 +26,8 @@ def named() -> dict[int, list[tuple[str, str]]]:
                 file = word
             else:
                 tests.append((file, word))
-        found[int(number)] = tests
-    return found
+        threats[int(number)] = tests
+    return threats
 
 
 def there(file: str) -> set[str]:

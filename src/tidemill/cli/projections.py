@@ -88,34 +88,35 @@ def verify(name: Name, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def _show_corrected(name: str, events: int, found: Comparison) -> None:
-    if not found.differing:
-        say(f"{name} was rebuilt from {events:,} events, and equals them: {found.rows:,} rows compared.")
+def _show_corrected(name: str, events: int, comparison: Comparison) -> None:
+    if not comparison.differing:
+        say(f"{name} was rebuilt from {events:,} events, and equals them: {comparison.rows:,} rows compared.")
         return
     say(
-        f"{name} was rebuilt from {events:,} events: {found.differing:,} of {found.rows:,} rows differed and were "
-        "corrected; for example:"
+        f"{name} was rebuilt from {events:,} events: {_differing(comparison)} differed and were corrected; for example:"
     )
     _show_examples(
-        found, only={"live": "its events do not have it: removed", "rebuilt": "was missing: added"}
+        comparison, only={"live": "its events do not have it: removed", "rebuilt": "was missing: added"}
     )
     note("Next: find out which program wrote to the table")
 
 
-def _show(name: str, found: Comparison) -> None:
-    if not found.differing:
-        say(f"[green]{name} equals its events[/green]: {found.rows:,} rows compared.")
+def _show(name: str, comparison: Comparison) -> None:
+    if not comparison.differing:
+        say(f"[green]{name} equals its events[/green]: {comparison.rows:,} rows compared.")
         return
-    say(
-        f"[red]{name} differs from its events[/red] in {found.differing:,} of {found.rows:,} rows; for example:"
-    )
-    _show_examples(found, only={side: f"only the {side} rows have it" for side in ("live", "rebuilt")})
+    say(f"[red]{name} differs from its events[/red] in {_differing(comparison)}; for example:")
+    _show_examples(comparison, only={side: f"only the {side} rows have it" for side in ("live", "rebuilt")})
     note(f"Next: find out which program wrote to the table, then tidemill projections rebuild {name}")
 
 
-def _show_examples(found: Comparison, only: Mapping[str, str]) -> None:
+def _differing(comparison: Comparison) -> str:
+    return f"{comparison.differing:,} of {comparison.rows:,} rows"
+
+
+def _show_examples(comparison: Comparison, only: Mapping[str, str]) -> None:
     """Show rows that differ. `only`: what is said of a row that one side alone has."""
-    for example in found.examples:
+    for example in comparison.examples:
         key = ", ".join(example.key)
         if example.side is not None:
             say("  {key}: {what}", key=key, what=only[example.side])

@@ -26,6 +26,7 @@ from tidemill.domain.checks import AllBetween, Within
 from tidemill.domain.context import Context
 from tidemill.domain.messages import CommandBase, Message
 from tidemill.domain.partitioner import partition_of
+from tidemill.runtime.clock import SystemClock
 from tidemill.transport.avro.wire import prefix_of_fingerprint
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -317,7 +318,7 @@ def _at_checks(model: type[Message], name: str) -> Iterator[Any]:
         if check.field != name:
             continue
         if isinstance(check, Within):
-            now = datetime.now(UTC)
+            now = SystemClock().now()
             edges = [
                 check.since,
                 now + check.ahead - timedelta(minutes=1),

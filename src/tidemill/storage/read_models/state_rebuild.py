@@ -110,9 +110,9 @@ class StateRebuildTarget(TableRebuildTarget):
         table, borrowed = self._projection.table, self._borrowed
         name = table_sql.table_name(table)
         await borrowed.execute(f"lock table {name} in share row exclusive mode")  # against other programs
-        found = await self._compared(EXAMPLES, snapshot=False)
-        if not found.differing:
-            return found
+        comparison = await self._compared(EXAMPLES, snapshot=False)
+        if not comparison.differing:
+            return comparison
         declared = [column.name for column in table.columns]
         rows = await borrowed.fetch(table_sql.UNKNOWN_COLUMNS, name, declared)
         others = tuple(row["name"] for row in rows)
@@ -120,7 +120,7 @@ class StateRebuildTarget(TableRebuildTarget):
             await borrowed.execute(difference_sql.keep_undeclared(table, others), timeout=COPY_TIMEOUT_S)
         await borrowed.execute(difference_sql.delete_differing(table), timeout=COPY_TIMEOUT_S)
         await borrowed.execute(difference_sql.insert_missing(table, others), timeout=COPY_TIMEOUT_S)
-        return found
+        return comparison
 
 
 def refuse_halted(projection: Projection, aggregate: str, lanes: Sequence[asyncpg.Record]) -> None:
