@@ -66,9 +66,9 @@ trials: $(INSTALLED)  ## what tries to break the archive and the service, in ful
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SERIES) $(SAMPLED) $(PYTEST_ARGS)
 
 # Tests of the suite with larger samples; `make trials-http TIDEMILL_HTTP_TRIALS=0.1` tries a tenth of them.
-HTTP_TRIALS := described egress repeats leaving robot outages stops archive hostile grants
+HTTP_TRIALS := described egress repeats leaving outages robot stops archive hostile threats grants
 HTTP_FILTERS := tests/integration/queries/test_random_filters.py
-HTTP_READS := tests/integration/queries/test_hidden_columns.py tests/integration/queries/test_pages.py \
+HTTP_READS := $(addprefix tests/integration/queries/test_,hidden_columns.py pages.py injection.py) \
     tests/integration/storage/test_work_pool.py
 HTTP_GRANTS := $(wildcard tests/integration/submissions/test_http_*.py)
 trials-http: export TIDEMILL_HTTP_TRIALS ?= full
