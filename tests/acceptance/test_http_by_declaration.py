@@ -32,11 +32,15 @@ def world(
     unique_name: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Api, httpx2.Client]]:
-    """A deployment that looks often for rows whose time is over, and demands ids where none follows from fields."""
+    """A deployment that looks often for rows whose time is over, and demands ids where none follows from fields.
+
+    It demands If-Match, too.
+    """
     own = {
         "TIDEMILL_CONTEXTS": CONTEXTS,
         "TIDEMILL_COMMANDS_EXPIRY_EVERY_S": "0.2",
         "TIDEMILL_HTTP_DEMAND_IDEMPOTENCY_KEY": "true",
+        "TIDEMILL_HTTP_DEMAND_IF_MATCH": "true",
     }
     folder, principals = tmp_path_factory.mktemp("http"), {"crawler": [Granted("*")]}
     with (
@@ -188,6 +192,30 @@ def test_where_keys_are_demanded_a_write_without_one_is_refused(world: tuple[Api
     assert client.get("/api/db/cache-entries/keyless").status_code == 404
     with_id = client.post("/api/db/cache-entries", json=body | {"command_id": new_key()}, headers=WAITING)
     assert with_id.status_code == 201, "the id of a command is its key"
+
+
+def test_where_if_match_is_demanded_a_change_without_it_is_refused(
+    world: tuple[Api, httpx2.Client],
+) -> None:
+    _, client = world
+    assert entry(client, "matched", timedelta(days=1)).status_code == 201
+    url = "/api/db/cache-entries/matched"
+
+    def changed(method: str, body: dict[str, Any] | None, **headers: str) -> httpx2.Response:
+        own = WAITING | {"Idempotency-Key": new_key()} | headers
+        return client.request(method, url, json=body, headers=own)
+
+    for method, body in (("PATCH", {"value": {"n": 2}}), ("PUT", {"value": {"n": 2}}), ("DELETE", None)):
+        refused = changed(method, body)
+        assert (refused.status_code, refused.json()["code"]) == (428, "MATCH_REQUIRED"), refused.text
+        assert refused.json()["errors"][0]["header"] == "If-Match"
+    read = client.get(url)
+    assert read.json()["value"] == {"n": 1}
+    patched = changed("PATCH", {"value": {"n": 3}}, **{"If-Match": read.headers["etag"]})
+    assert patched.status_code == 200, patched.text
+    assert changed("DELETE", None, **{"If-Match": "*"}).status_code == 200
+    description = client.get("/openapi.json").json()
+    assert "428" in description["paths"]["/api/db/{collection}/{id}"]["patch"]["responses"]
 
 
 def entry(client: httpx2.Client, key: str, lives: timedelta, value: Any = None) -> httpx2.Response:

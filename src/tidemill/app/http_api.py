@@ -190,6 +190,7 @@ class _Parts:
             recorder=self.recorder,
             advice=self.deployment.catalog.codes(),
             demand_key=self.deployment.settings.http.demand_idempotency_key,
+            demand_match=self.deployment.settings.http.demand_if_match,
         )
 
     def service(self, health: HealthReader) -> ServiceRoutes:

@@ -99,6 +99,12 @@ class RequestCode(Code):
         "send what the header Accept-Post or Accept-Patch names",
     )
     MATCH_FAILED = "MATCH_FAILED", 412, Retry.NEW_KEY, "read it again, and decide anew"
+    MATCH_REQUIRED = (
+        "MATCH_REQUIRED",
+        428,
+        Retry.NEW_KEY,
+        "read the document, and send its ETag as If-Match; `*` for any version",
+    )
     ID_TAKEN = (
         "ID_TAKEN",
         409,

@@ -31,6 +31,9 @@ class HttpSettings(HttpPoolSettings):
     demand_idempotency_key: bool = Field(
         default=False, description="refuse a write without an Idempotency-Key instead of making one"
     )
+    demand_if_match: bool = Field(
+        default=False, description="refuse a change or deletion of a document without If-Match, with 428"
+    )
     cursor_key: SecretStr | None = Field(
         None,
         description="signs cursors, at least 32 characters, the same for all processes; not set: each process has a "

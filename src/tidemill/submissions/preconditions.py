@@ -26,13 +26,19 @@ class Precondition(NamedTuple):
 ANY: Final = Precondition()
 
 
-def precondition(if_match: str | None) -> Precondition:
+def precondition(if_match: str | None, *, demanded: bool = False) -> Precondition:
     """Return what a header demands: `"v3"`, also as proxies change it (`W/"v3"`, `"v3-gzip"`), or `*`.
 
     Raises:
-        RequestRefused: `WRONG_ETAG`.
+        RequestRefused: `WRONG_ETAG`; `MATCH_REQUIRED` if there is no header and one is `demanded`.
     """
     if if_match is None:
+        if demanded:
+            raise RequestRefused(
+                RequestCode.MATCH_REQUIRED,
+                f"this deployment changes no document without {_HEADER}",
+                RequestFault("header", _HEADER, "it is missing", RequestCode.MATCH_REQUIRED),
+            )
         return ANY
     if if_match.strip() == "*":
         return Precondition(exists=True)

@@ -75,6 +75,13 @@ def test_if_match_is_a_version_also_as_proxies_change_it(header: str | None, dem
     assert precondition(header) == demanded
 
 
+def test_if_match_may_be_demanded() -> None:
+    with pytest.raises(RequestRefused) as refused:
+        precondition(None, demanded=True)
+    assert refused.value.request_code is RequestCode.MATCH_REQUIRED
+    assert precondition("*", demanded=True) == Precondition(exists=True)
+
+
 @pytest.mark.parametrize("header", ["", "v3", '"r3"', '"v0"', '"v3", "v4"', f'"v{2**63}"', '"v٣"'])
 def test_another_etag_is_refused(header: str) -> None:
     with pytest.raises(RequestRefused) as refused:

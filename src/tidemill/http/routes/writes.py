@@ -51,7 +51,8 @@ _WORK: Final = {
 class WriteRoutes:
     """The operations that write.
 
-    `advice`: see `WriteContext`. `demand_key`: a write without an Idempotency-Key is refused.
+    `advice`: see `WriteContext`. `demand_key`: a write without an Idempotency-Key is refused. `demand_match`: a change
+    without If-Match is.
     """
 
     collections: Collections
@@ -61,6 +62,7 @@ class WriteRoutes:
     recorder: QueryRecorder
     advice: ContextAdvice
     demand_key: bool = False
+    demand_match: bool = False
 
     def operations(self) -> list[Operation]:
         """Return them."""
@@ -148,6 +150,7 @@ class WriteRoutes:
                     *shapes.WRITE_CODES,
                     RequestCode.NO_DOCUMENT,
                     RequestCode.MATCH_FAILED,
+                    *((RequestCode.MATCH_REQUIRED,) if self.demand_match else ()),
                     RequestCode.WRONG_ETAG,
                 ),
                 decides=True,
@@ -181,7 +184,7 @@ class WriteRoutes:
             body=None
             if verb is DocumentVerb.DELETE
             else await exchange.object(patch=verb is DocumentVerb.PATCH),
-            precondition=precondition(exchange.header("if-match")),
+            precondition=precondition(exchange.header("if-match"), demanded=self.demand_match),
         )
         return await self._write(collection, request, exchange)
 
