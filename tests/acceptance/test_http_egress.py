@@ -64,7 +64,8 @@ def requests(listener: Listener, random: Random) -> Iterator[dict[str, Any]]:
 
 def parameters(model: type[Message], random: Random) -> dict[str, Any]:
     own = [name for name in model.model_fields if name not in BASE_FIELDS]
-    values = {name: random.choice(options(model, name, ["k0", "k1"])) for name in own}
+    choices = {name: options(model, name, ["k0", "k1"]) for name in own}
+    values = {name: random.choice([each for each in choices[name] if each is not None]) for name in own}
     parsed: dict[str, Any] = json.loads(json.dumps(values, default=lambda time: time.isoformat()))
     return {name: opened(value) for name, value in parsed.items()}
 

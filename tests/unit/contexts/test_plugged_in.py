@@ -58,7 +58,7 @@ def plug_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> PlugIn:
             path.write_text(moved, encoding="utf-8")
         source = (tmp_path / package / "__init__.py").read_text("utf-8")
         write_plugin(tmp_path, package, source + PLACED, schema_files(BUILT_IN[name]))
-        monkeypatch.setattr("tidemill.contexts.USUAL", frozenset())
+        monkeypatch.setattr("tidemill.contexts.BY_DEFAULT", frozenset())
         (context,) = load_contexts()
         return context
 
