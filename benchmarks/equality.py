@@ -101,15 +101,15 @@ def read_topics(side: Side) -> dict[str, list[Row]]:
     )
     try:
         partitions = [
-            TopicPartition(name, number)
+            TopicPartition(name, number, 0)
             for name, topic in consumer.list_topics(timeout=_TIMEOUT_S).topics.items()
             if name.startswith(side.prefix)
             for number in topic.partitions
         ]
         found: dict[str, list[Row]] = {_place(side, at.topic, at.partition): [] for at in partitions}
-        for at in partitions:
-            consumer.assign([TopicPartition(at.topic, at.partition, 0)])
-            found[_place(side, at.topic, at.partition)].extend(_records(consumer, side))
+        consumer.assign(partitions)
+        for place, row in _records(consumer, side, set(found)):
+            found[place].append(row)
         return found
     finally:
         consumer.close()
@@ -119,17 +119,17 @@ def _place(side: Side, topic: str, partition: int) -> str:
     return f"{topic.removeprefix(side.prefix).lstrip('.')}/{partition}"
 
 
-def _records(consumer: Consumer, side: Side) -> Iterator[Row]:
-    """Yield the records of the one partition that is assigned, until its last stable offset."""
-    while True:
+def _records(consumer: Consumer, side: Side, places: set[str]) -> Iterator[tuple[str, Row]]:
+    """Yield the records of the partitions that are assigned, each until its last stable offset, with their places."""
+    while places:
         message = consumer.poll(_TIMEOUT_S)
         if message is None:
             raise SystemExit("Kafka does not answer: is the broker there?")
-        error = message.error()
+        error, place = message.error(), _place(side, str(message.topic()), int(message.partition() or 0))
         if error is None:
-            yield _record(side, message)
+            yield place, _record(side, message)
         elif error.code() == KafkaError._PARTITION_EOF:  # noqa: SLF001  it has no public name
-            return
+            places.discard(place)
         else:
             raise KafkaException(error)
 
