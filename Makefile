@@ -58,7 +58,8 @@ WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_genera
 CUTS := tests/unit/commands/test_entity_cuts.py tests/unit/commands/test_batch_cuts.py \
     tests/unit/contexts/test_plugged_in.py tests/unit/contexts/test_hostile_fields.py
 SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_time_series.py
-SAMPLED := $(addprefix tests/acceptance/test_, upgrade.py rolling_upgrade.py outages.py newcomer.py) \
+SAMPLED := $(addprefix tests/acceptance/test_, \
+    upgrade.py rolling_upgrade.py outages.py newcomer.py rebuilt_states.py) \
     tests/architecture/test_where_to_change.py tests/integration/retention/test_settings_of_others.py \
     tests/integration/service/test_outages.py tests/unit/outbox/test_lanes.py
 
