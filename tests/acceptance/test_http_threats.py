@@ -17,6 +17,7 @@ from tests.support.clients.journeys import Worker
 from tests.support.http.api import NOT_BEFORE, Api, Granted, bearer, new_key, plain_client, served, tick
 from tests.support.http.sizes import sized
 from tests.support.waiting import eventually_blocking
+from tidemill.runtime.clock import SystemClock
 from tidemill_devkit.stack import Stack
 
 BOMBS = sized(60, 2_000)
@@ -90,7 +91,7 @@ def test_times_scattered_over_all_years_make_no_more_chunks_than_there_are_years
     random = Random(seed)
     times = [datetime(random.randint(1, 9999), random.randint(1, 12), 1, tzinfo=UTC) for _ in range(BOMBS)]
     times += [EARLIEST + timedelta(days=random.randint(0, 9_000)) for _ in range(BOMBS)]
-    latest = datetime.now(UTC) + timedelta(minutes=5)
+    latest = SystemClock().now() + timedelta(minutes=5)
     answers = written(api, token, [tick("BOMB", time=time.isoformat()) for time in times])
     for time, answer in zip(times, answers, strict=True):
         assert answer.status_code == (201 if EARLIEST <= time <= latest else 422), (time, answer.text)
