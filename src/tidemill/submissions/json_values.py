@@ -60,6 +60,10 @@ def json_text(value: Any) -> str:
         raise NotEmbedded("has a number that JSON does not have") from error
 
 
+_NOT_FINITE: Final = ("NaN", "Infinity", "-Infinity")
+"""Floats that JSON has no number for, as texts: readers get them in this form."""
+
+
 def losses(given: Any, value: Any, where: str = "") -> Iterator[tuple[str, str]]:
     """Return (JSON pointer, what is wrong) for what of the values of a body its command does not have."""
     if isinstance(value, BaseModel) and isinstance(given, Mapping):
@@ -104,8 +108,10 @@ def _of_decimal(given: Any) -> str | None:
 
 
 def _of_float(given: Any, value: float) -> str | None:
+    if given in _NOT_FINITE:
+        return None
     if not isinstance(given, int | float):
-        return "must be a number"
+        return 'must be a number, or "NaN", "Infinity" or "-Infinity"'
     return None if given == value else "has more digits than the field: round it"
 
 

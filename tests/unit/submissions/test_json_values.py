@@ -7,6 +7,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from tidemill.domain.messages import Message
 from tidemill.submissions.json_values import NotEmbedded, json_text, losses
@@ -22,6 +23,7 @@ class Whole(Message):
     parts: tuple[Part, ...] = ()
     flag: bool | None = None
     count: int | None = None
+    share: float | None = Field(None, allow_inf_nan=True)
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,9 @@ class Whole(Message):
         ),
         ({"flag": "true"}, "/flag", "must be true or false"),
         ({"count": True}, "/count", "must not be true or false"),
+        ({"share": "0.5"}, "/share", 'must be a number, or "NaN", "Infinity" or "-Infinity"'),
+        ({"share": "inf"}, "/share", 'must be a number, or "NaN", "Infinity" or "-Infinity"'),
+        ({"share": 2**53 + 1}, "/share", "has more digits than the field: round it"),
     ],
 )
 def test_a_loss_is_found_where_it_is(given: dict[str, Any], where: str, fault: str) -> None:
@@ -54,6 +59,10 @@ def test_a_loss_is_found_where_it_is(given: dict[str, Any], where: str, fault: s
         {"at": "2026-11-30T10:00:00.123456+02:00", "price": "1.10", "parts": [{"size": 5}], "flag": False},
         {"at": None, "price": 10.25, "count": 2**60},
         {"count": "9007199254740993"},
+        {"share": "Infinity"},
+        {"share": "-Infinity"},
+        {"share": "NaN"},
+        {"share": -0.0},
     ],
 )
 def test_what_is_kept_is_no_loss(given: dict[str, Any]) -> None:
