@@ -118,6 +118,10 @@ def test_points_of_numeric_axes_come_back_as_they_were_sent(
     between = rows(ask(client, f"{kind}-points-of-series", seen, **span))
     assert [row[:2] for row in between] == [[written[1], "-0"], [written[2], None]]
     buckets = rows(ask(client, f"{kind}-series-by-bucket", seen, **span, width=1_000))
+    for width in (0, -1):
+        assert (
+            ask(client, f"{kind}-series-by-bucket", seen, **span, width=width).json()["code"] == "BAD_VALUE"
+        )
     assert [(row[1], row[2]) for row in buckets] == (
         [("2", "1")] if kind == "float" else [("1", "1"), ("1", "0")]
     )

@@ -138,6 +138,15 @@ numeric_points_of_series = Query(
 )
 
 
+# A width of 0 or less divides by zero, which is refused. Integers are divided exactly: the bucket of the least one
+# begins outside of int64. A float divided by a much larger width is too small for a float, which the server refuses.
+_INTEGER_BUCKET = "floor(integer_position::numeric / greatest(:width, 0)) * :width"
+_FLOAT_BUCKET = (
+    "case when abs(float_position) < :width then case when float_position < 0 then -:width else 0 end "
+    "else floor(float_position / greatest(:width, 0)) * :width end"
+)
+
+
 def _of_positions(axis: str, position: type) -> tuple[Query, Query]:
     """Return the queries for a span of a numeric axis: its points, and what is in buckets of a width."""
     column = f"{axis}_position"
@@ -155,11 +164,10 @@ def _of_positions(axis: str, position: type) -> tuple[Query, Query]:
         order=(column, "number"),
         constant=("revision",),
     )
-    exact = Decimal if position is int else float  # the last bucket below -2^63 begins outside of it
-    numeric = f"{column}::numeric" if position is int else column
+    exact, bucket = (Decimal, _INTEGER_BUCKET) if position is int else (float, _FLOAT_BUCKET)
     buckets = Query(
         f"{axis}-series-by-bucket",
-        f'select floor({numeric} / :width) * :width as bucket, count(*) as points, count(value) as "values", '
+        f'select {bucket} as bucket, count(*) as points, count(value) as "values", '
         "sum(value) / nullif(count(value), 0) as mean, min(value) as least, max(value) as greatest "
         f"{where} group by bucket order by bucket",
         parameters=of_series | {"width": exact},
