@@ -56,6 +56,7 @@ VERSIONS = [
     Before("0.4.0", resources="tidemill.runtime.resources", told=True),
     Before("0.5.0", resources="tidemill.runtime.resources", told=True),
     Before("0.6.0", resources="tidemill.runtime.resources", told=True),
+    Before("0.7.0", resources="tidemill.runtime.resources", told=True),
 ]
 
 _ORIGIN = """
