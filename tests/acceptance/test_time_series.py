@@ -2,7 +2,7 @@
 
 Of a series by time and of one with a numeric axis, whose superseded points are removed meanwhile.
 
-`TIDEMILL_SERIES_KILLS` (default 1; the trials take 20) says how often it is killed.
+`TIDEMILL_SERIES_KILLS` (default 1; the trials take 20) says how often it is killed; a server once for each ten.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import asyncio
 import os
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from threading import Barrier, Event
@@ -27,9 +27,11 @@ from tests.support.clients.clients import Outgoing
 from tests.support.clients.journeys import Deployment
 from tests.support.engine.built_in import BUILT_IN
 from tests.support.engine.commands import base
+from tests.support.seeds import sample
 from tests.support.waiting import HANGING_S, eventually_blocking
 from tidemill.contexts.time_series import messages, numeric_points_of_series, points_of_series, time_series
 from tidemill.domain.messages import CommandBase
+from tidemill_devkit.stack import Stack
 
 KILLS = int(os.environ.get("TIDEMILL_SERIES_KILLS", "1"))
 WRITERS = READERS = 4
@@ -50,6 +52,12 @@ select (select points from public.time_series_metadata_view where id = $1) as po
        (select count(*) from public.{}_view where time_series_id = $1) as rows
 """
 OUTCOMES = "select type, code from tm.log join tm.lane using (lane) where aggregate = 'time-series'"
+SERVER_ENDED = (
+    OSError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+)
 REMOVED = "select coalesce(sum(rows), 0)::bigint as rows from tm.log where service = 'tidemill.superseded'"
 STAYED = "select count(*) as rows from public.time_series_numeric_points"
 
@@ -146,7 +154,14 @@ class Readings:
 
 
 async def read_on(database: str, stopped: Event, readings: Readings) -> None:
-    """Read as a reader may, by the declared query and by counting, until it is over."""
+    """Read as a reader may until it is over; one whose server ended comes back."""
+    while not stopped.is_set():
+        with suppress(*SERVER_ENDED):
+            await _read_on(database, stopped, readings)
+
+
+async def _read_on(database: str, stopped: Event, readings: Readings) -> None:
+    """Read by the declared query and by counting."""
     connection = await asyncpg.connect(f"{database}?role=tidemill_reader", timeout=HANGING_S)
     try:
         while not stopped.is_set():
@@ -155,7 +170,7 @@ async def read_on(database: str, stopped: Event, readings: Readings) -> None:
                 counted = await connection.fetchrow(COUNTED.format(series.table), series.name)
                 readings.note(series, rows, counted)
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 @contextmanager
@@ -224,8 +239,37 @@ def with_series(deployment: Deployment) -> Deployment:
 @pytest.mark.timeout(3600)
 def test_every_read_is_one_whole_revision_whatever_is_killed(deployment: Deployment, seed: int) -> None:
     deployment = with_series(deployment)
+    workers = [deployment.start("all")]
+
+    def kill() -> None:
+        workers.pop().kill()
+        workers.append(deployment.start("all"))
+
+    assert_every_read_is_whole(deployment, seed, [kill] * KILLS)
+
+
+@pytest.mark.breaks_servers
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", sample(("postgres", "kafka"), 1))
+def test_every_read_is_one_whole_revision_also_when_a_server_is_killed(
+    breakable_deployment: Deployment, breakable_stack: Stack, seed: int, name: str
+) -> None:
+    deployment, server = with_series(breakable_deployment), breakable_stack.servers[name]
+    deployment.start("all")
+
+    def restart() -> None:
+        server.kill()
+        server.start()
+
+    assert_every_read_is_whole(deployment, seed, [restart] * max(1, KILLS // 10))
+
+
+def assert_every_read_is_whole(
+    deployment: Deployment, seed: int, kills: Sequence[Callable[[], None]]
+) -> None:
+    """Save, append and read; each of `kills` comes in the middle of what was sent."""
     source, writers = random.Random(seed), Writers(deployment)
-    worker = deployment.start("all")
     create = {"time_column": "date", "value_columns": '["open"]'}
     for series in BOTH:
         writers.send(
@@ -235,13 +279,12 @@ def test_every_read_is_one_whole_revision_whatever_is_killed(deployment: Deploym
     writers.sent = 4
     writers.await_consumed(4)
     with readers(deployment.installation.environment["TIDEMILL_DATABASE_URL"]) as readings:
-        for phase in range(KILLS):
+        for phase, kill in enumerate(kills):
             before = writers.sent
             writers.send_all(phase)
             writers.await_consumed(before + source.randrange(writers.sent - before))
-            worker.kill()
-            worker = deployment.start("all")
-        writers.send_all(KILLS)
+            kill()
+        writers.send_all(len(kills))
         writers.await_consumed(writers.sent)
     assert readings.torn == []
     assert min(map(readings.changes_of, BOTH)) > 1, "the readers saw both series change"
