@@ -138,7 +138,8 @@ def test_nothing_goes_on_for_clients_that_left_and_what_they_wrote_counts_once(
         )
         eventually_blocking(lambda: lent(client) <= 1, what="all connections to be back")  # its own is lent
     ended = {line["code"] for line in api.servers[0].said("query_slow")}
-    assert not {"QUERY_TIMEOUT", "OVERLOADED"} & ended, "queries ended by themselves"
+    assert not {"QUERY_TIMEOUT", "OVERLOADED", "INTERNAL"} & ended, "queries ended by themselves"
+    assert "CLIENT_LEFT" in ended
     assert behind(api) == 0, "nobody waited until it was told BEHIND"
     assert_each_once(api, crowd)
     sys.stdout.write(f"\n{CLIENTS} clients left, seed {seed}: {dict(crowd.asked)}\n")

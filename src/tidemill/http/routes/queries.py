@@ -20,6 +20,7 @@ from tidemill.http.models import QueryRequest, QueryResponse
 from tidemill.http.preferences import READ_WAIT_S
 from tidemill.http.route_table import Operation, Parameter
 from tidemill.http.routes import shapes
+from tidemill.http.routes.read_run import recorded_code
 from tidemill.queries.archived import ArchivedSpans
 from tidemill.queries.collections import Collections
 from tidemill.queries.declared import DEFAULT_LIMIT, DeclaredQueries, QueryRows
@@ -90,12 +91,13 @@ class QueryRoutes:
         request, page = await model_of(QueryRequest, exchange), _page(exchange)
         shapes.demand_own_service(exchange, request.service_name)
         await self._wait(exchange, request.query)
-        began_s, code, rows = time.perf_counter(), None, 0
+        began_s, rows = time.perf_counter(), 0
+        code: str | None = None
         try:
             answer, incomplete = await self._rows(exchange, request, page)
             rows = len(answer.rows)
-        except RequestRefused as refused:
-            code = str(refused.request_code)
+        except BaseException as error:
+            code = recorded_code(error)
             raise
         finally:
             seconds = time.perf_counter() - began_s

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from asyncio import CancelledError
 from dataclasses import dataclass
 from typing import Final, Self
 
@@ -91,6 +92,17 @@ class ReadRun:
         return answer
 
 
+CLIENT_LEFT: Final = "CLIENT_LEFT"
+"""The code of a query that ended with its client, which nobody was answered."""
+
+
+def recorded_code(error: BaseException) -> str:
+    """Return the code with which a query that failed is recorded."""
+    if isinstance(error, CancelledError):
+        return CLIENT_LEFT
+    return str(getattr(error, "code", RequestCode.INTERNAL))
+
+
 class _TimedBlock:
     """Times a block, and records it with its rows or with the code of its refusal."""
 
@@ -107,7 +119,6 @@ class _TimedBlock:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: object) -> None:
-        code = None if error is None else str(getattr(error, "code", RequestCode.INTERNAL))
         self._read.note(
             QueryRun(
                 collection=self._read.collection_name,
@@ -116,7 +127,7 @@ class _TimedBlock:
                 seconds=time.perf_counter() - self._began_s,
                 rows=self.rows,
                 sql=self.sql,
-                code=code,
+                code=None if error is None else recorded_code(error),
             )
         )
 
