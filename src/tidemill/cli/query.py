@@ -68,6 +68,8 @@ def query(
             raise typer.BadParameter("a declared query is asked with --param only", param_hint="COLLECTION")
         _ask(name, _pairs(param or [], "--param"), limit, as_json=as_json)
         return
+    if limit > MAX_ROWS:
+        raise typer.BadParameter(f"a collection shows {MAX_ROWS:,} rows at most", param_hint="--limit")
     wanted = RowFilter(key or [], _pairs(where or []), since, until)
     page = session.ask(lambda admin: admin.queries.page(name, wanted, limit))
     if as_json:

@@ -110,13 +110,15 @@ async def test_a_topic_that_was_created_again_halts(market: Market) -> None:
     await market.tell(1, *random_ticks(Random(1), 3))
     async with market.running() as running:
         await caught_up(running, market)
+    # three events, and one more offset where a producer had to repeat itself
+    (held,) = await market.rows(f"tm.checkpoint where projection = '{QUOTES}' and partition = 0")
     await market.delete_topics()
     market.told.clear()
     await market.create_topics()
     await market.tell(0, tick("AAPL", 1))
     await market.publish(1, [(number, tick("AAPL", 1)) for number in (1, 2, 9, 4)])
     async with market.running() as again:
-        assert "offset 3" in await again.halts(halts.OFFSET_LOST, 0, QUOTES)
+        assert f"offset {held['next_offset']}" in await again.halts(halts.OFFSET_LOST, 0, QUOTES)
         assert "the topic now has event 9 at offset 2" in await again.halts(halts.TOPIC_CHANGED, 1, QUOTES)
 
 
