@@ -91,7 +91,11 @@ async def _floor(where: Arena, records: Sequence[Keyed]) -> Reading:
     await create_topics(where, [where.topic("floor-commands")])
     await load(where, where.topic("floor-commands"), records)
     process = await _start(where, "intake", len(records), side="floor")
-    output, _ = await asyncio.wait_for(process.communicate(), CHILD_TIMEOUT_S)
+    try:
+        output, _ = await asyncio.wait_for(process.communicate(), CHILD_TIMEOUT_S)
+    finally:
+        if process.returncode is None:
+            process.kill()
     _demand_success([process])
     return _together([json.loads(output.splitlines()[-1])])
 

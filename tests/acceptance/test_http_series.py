@@ -144,7 +144,10 @@ def test_a_series_is_read_page_by_page_and_a_save_amid_it_is_told(client: httpx2
     assert (seconds, pages) == ([str(number) for number in range(50)], 3)
     send(client, "AppendTimeSeriesPoints", **series, columns=[0], values=[9.5], times=[f"{DAY}09:30:00Z"])
     assert ask(client, "points-of-series", seen, f"?_limit=20&_after={cursor}", **span).status_code == 200
+    buckets = ask(client, "series-by-bucket", seen, "?_limit=20", **span, bucket_s=1).json()["data"]["next"]
     seen = send(client, "SaveTimeSeriesPoints", **series, **columns, times=times)
+    mixed = ask(client, "series-by-bucket", seen, f"?_limit=20&_after={buckets}", **span, bucket_s=1)
+    assert (mixed.status_code, mixed.json()["code"]) == (409, "REPLACED")
     refused = ask(client, "points-of-series", seen, f"?_limit=20&_after={cursor}", **span)
     assert (refused.status_code, refused.json()["code"]) == (409, "REPLACED")
     other = ask(client, "points-of-series", seen, f"?_after={cursor}", **span | {"until": f"{DAY}11:00:00Z"})

@@ -28,7 +28,12 @@ _COMPACT: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 def fingerprint(collection: VisibleCollection, where: Filter, order: Order) -> str:
     """Return what a cursor must agree with; the order of a filter's members does not count."""
-    text = "\n".join([collection.row_rule, repr([tuple(key) for key in order]), canonical(where)])
+    return fingerprint_of(collection.row_rule, repr([tuple(key) for key in order]), canonical(where))
+
+
+def fingerprint_of(*parts: str) -> str:
+    """Return the fingerprint of what a cursor was made for, told in texts."""
+    text = "\n".join(parts)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -11,7 +10,7 @@ from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.query import Query
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.table_shape import TableShape
-from tidemill.queries.cursors import Cursors, mismatch
+from tidemill.queries.cursors import Cursors, fingerprint_of, mismatch
 from tidemill.queries.order import Position
 from tidemill.queries.parameters import parameter_value
 from tidemill.queries.ports import DeclaredQueryStore, Place, PlacedRow
@@ -114,11 +113,11 @@ class DeclaredQueries:
     async def walk(self, name: str, values: Mapping[str, Any], limit: int) -> QueryRows:
         """Return the first rows of a query for an operator, page by page: as many as `limit`, which has no bound.
 
-        Of a query without an order at most `MAX_LIMIT`. Raises what `run` does.
+        A query without an order has one page, of at most `MAX_LIMIT`. Raises what `run` does.
         """
         query = self._query(name, None)
         if not query.order:
-            return await self.run(name, values, limit=min(limit, MAX_LIMIT))
+            return await self.run(name, values, limit=limit)
         arguments = _arguments(query, values)
         await self._demand_fit(query)
         rows: list[str] = []
@@ -189,8 +188,7 @@ def _demand_constant(query: Query, after: Place, rows: Sequence[PlacedRow]) -> N
 
 def _fingerprint(query: Query, arguments: Sequence[Any]) -> str:
     """Return what a cursor must agree with."""
-    text = "\n".join([query.name, query.statement, repr(query.order), repr(list(arguments))])
-    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+    return fingerprint_of(query.name, query.statement, repr(query.order), repr(list(arguments)))
 
 
 def _too_many(limit: int) -> RequestRefused:

@@ -275,7 +275,9 @@ async def test_an_operator_gets_as_many_rows_as_asked_for(store: Store) -> None:
         answer = await paged(store).walk("numbers", TEA, limit)
         assert (len(answer.rows), answer.more) == (expected, more)
         assert len(set(answer.rows)) == expected
-    assert len((await paged(store).walk("stock-of-good", VALUES, 9_999)).rows) == MAX_LIMIT
+    assert len((await paged(store).walk("stock-of-good", VALUES, MAX_LIMIT)).rows) == MAX_LIMIT
+    with pytest.raises(RequestRefused, match="ask for 1 to 1000 rows, not 9999"):
+        await paged(store).walk("stock-of-good", VALUES, 9_999)
 
 
 @pytest.mark.parametrize(

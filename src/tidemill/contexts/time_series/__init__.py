@@ -97,7 +97,7 @@ series_by_bucket = Query(
     "series-by-bucket",
     "select time_bucket(make_interval(secs => :bucket_s), timestamp) as bucket, count(*) as points, "
     'count(value) as "values", sum(value) / nullif(count(value), 0) as mean, min(value) as least, '
-    "max(value) as greatest "
+    "max(value) as greatest, max(revision) as revision "
     "from time_series_data_points_view "
     "where time_series_id = :time_series_id and column_name = :column_name "
     "and timestamp >= :since and timestamp < :until group by bucket order by bucket",
@@ -115,9 +115,11 @@ series_by_bucket = Query(
         "mean": float,
         "least": float,
         "greatest": float,
+        "revision": int,
     },
     reads=("time-series-data-points",),
     order=("bucket",),
+    constant=("revision",),
 )
 numeric_points_of_series = Query(
     "numeric-points-of-series",
@@ -168,8 +170,8 @@ def _of_positions(axis: str, position: type) -> tuple[Query, Query]:
     buckets = Query(
         f"{axis}-series-by-bucket",
         f'select {bucket} as bucket, count(*) as points, count(value) as "values", '
-        "sum(value) / nullif(count(value), 0) as mean, min(value) as least, max(value) as greatest "
-        f"{where} group by bucket order by bucket",
+        "sum(value) / nullif(count(value), 0) as mean, min(value) as least, max(value) as greatest, "
+        f"max(revision) as revision {where} group by bucket order by bucket",
         parameters=of_series | {"width": exact},
         returns={
             "bucket": exact,
@@ -178,9 +180,11 @@ def _of_positions(axis: str, position: type) -> tuple[Query, Query]:
             "mean": float,
             "least": float,
             "greatest": float,
+            "revision": int,
         },
         reads=("time-series-numeric-points",),
         order=("bucket",),
+        constant=("revision",),
     )
     return points, buckets
 

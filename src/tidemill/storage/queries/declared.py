@@ -117,6 +117,8 @@ class DeclaredQueryDatabase:
                 raise RequestRefused(
                     RequestCode.QUERY_TIMEOUT, f"query {query.name} did not end within {timeout_s:g} s"
                 ) from error
+        if not query.order:
+            return [PlacedRow(row["row"], ()) for row in rows]
         return [PlacedRow(row["row"], tuple(json.loads(row["place"]))) for row in rows]
 
     @asynccontextmanager
