@@ -66,7 +66,10 @@ def readable(value: Any) -> Any:
 
 
 def facts(store: MemoryCommandStore) -> Any:
-    """Return the rows without their times, the facts, the events and the log."""
+    """Return the rows without their times, the facts, the events and the log.
+
+    A table of facts has no order: within a batch what a kind of command appends may come before another's.
+    """
     rows = {
         (name, key): tuple(
             readable(value)
@@ -77,7 +80,7 @@ def facts(store: MemoryCommandStore) -> Any:
         for name, held in store.tables.states.items()
         for key, row in held.items()
     }
-    appended = {name: list(held) for name, held in store.tables.appended.items()}
+    appended = {name: sorted(held, key=repr) for name, held in store.tables.appended.items()}
     events = [
         (row.sequence, row.event_type, readable(row.payload)) for row in store.tables.outbox if row.event_type
     ]
