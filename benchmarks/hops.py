@@ -45,6 +45,7 @@ from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
@@ -183,7 +184,9 @@ async def relay(where: Arena, count: int) -> Reading:
         topics = bench.part.stream.topics
         outcomes = await AvroOutcomeCodec.open(topics, outcome_messages(), clock=SystemClock())
         publishers = KafkaPublishers(bench.kafka)
-        relays = LaneRelays(OutboxDatabase(bench.pool), publishers, outcomes, KafkaRecordFormat())
+        relays = LaneRelays(
+            OutboxDatabase(bench.pool), publishers, outcomes, KafkaRecordFormat(), KafkaPacks(outcomes)
+        )
         claims = await bench.claims()
         running = asyncio.create_task(relays.run())
         taking = asyncio.create_task(relays.take(claims))

@@ -26,8 +26,8 @@ AT_ONCE = 4
 """How many clients, each with a year of its own, page while the archive goes once around."""
 
 YEARS = [2023 - number - number // AT_ONCE for number in reversed(range(SCHEDULES))]
-"""Ascending, and the last is due to leave, too. Chunks do not begin with years, so between the clients of two cycles one
-is left out: rows would be written into a chunk that may have left, which no service does."""
+"""Ascending, and the last is due to leave, too. Chunks do not begin with years, so one is left out between two cycles:
+rows would be written into a chunk that may have left, which no service does."""
 
 ROWS = 12
 WRITTEN = """

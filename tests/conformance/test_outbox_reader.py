@@ -19,6 +19,7 @@ from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
+from tidemill.outbox.pack import Pack
 from tidemill.outbox.ports import (
     NOTHING_PUBLISHED,
     Fork,
@@ -152,8 +153,8 @@ def test_every_statement_is_sent() -> None:
 # --- what is promised ------------------------------------------------------------------------------------------------
 
 
-def positions(items: list[OutboxItem]) -> list[tuple[int, int]]:
-    return [(item.position, item.item) for item in items]
+def positions(stored: list[OutboxItem] | list[Pack]) -> list[tuple[int, int]]:
+    return [(item.position, item.item) for item in stored if isinstance(item, OutboxItem)]
 
 
 async def test_rows_come_back_as_they_were_written(subject: Subject) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
@@ -19,11 +19,15 @@ from tidemill.outbox.ports import (
     ForeignTail,
     PublisherFenced,
     RecordRefused,
+    Slab,
     Tail,
     Tails,
 )
 from tidemill.projections import ports as events
 from tidemill.projections.ports import EventRecord
+from tidemill.transport.kafka.outbox.compression import ZSTD
+from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
+from tidemill.transport.kafka.outbox.record_batch import bodies
 
 T = TypeVar("T")
 
@@ -259,7 +263,7 @@ class MemoryLanePublisher:
         self._generation = generation
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
         generation, self._generation = self._generation, None
         if generation is None:
             raise Unavailable("kafka", "this publisher was not started, or has failed before")
@@ -286,14 +290,22 @@ class MemoryLanePublisher:
     async def close(self) -> None:
         self._generation = None
 
-    def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    def _send(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
         for topic, records in batches.items():
             log = self._broker.log(topic, self._lane.partition)
-            for record in records:
+            for record in _singles(records):
                 if _size(record) > self._broker.limits.get(topic, 1 << 20):
                     self._broker.settle(self._writer, "aborted")
                     raise RecordRefused(f"a record is larger than {topic} allows")
                 log.append(record, "open" if self._transactional else "committed", self._writer)
+
+
+def _singles(records: Sequence[EncodedRecord | Slab]) -> Iterator[EncodedRecord]:
+    for each in records:
+        if isinstance(each, Slab):
+            yield from (OutboundRecord.of(body) for body in bodies(ZSTD.decompress(each.records)))
+        else:
+            yield each
 
 
 def _size(record: EncodedRecord) -> int:

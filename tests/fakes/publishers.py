@@ -6,12 +6,13 @@ import asyncio
 from collections import deque
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from tests.fakes.kafka import MemoryBroker, MemoryRecord
 from tests.fakes.kafka_ports import MemoryLanePublisher, MemoryPublishers
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, OutboxItem, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, OutboxItem, Slab, Tails
 
 
 def number(record: MemoryRecord, name: str) -> int:
@@ -29,7 +30,7 @@ class WatchedPublishers:
 
     transactional: bool = True
     broker: MemoryBroker = field(default_factory=MemoryBroker)
-    publications: list[Mapping[str, Sequence[EncodedRecord]]] = field(default_factory=list)
+    publications: list[Mapping[str, Sequence[EncodedRecord | Slab]]] = field(default_factory=list)
     start_faults: deque[Exception] = field(default_factory=deque)
     torn: int = 0
     starts: dict[int, int] = field(default_factory=dict)
@@ -88,7 +89,7 @@ class WatchedPublisher:
         self._started = self._usable = True
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
         assert self._usable, "a publisher that failed or was closed must not be used"
         assert batches, "nothing to publish"
         assert all(batches.values()), "an empty batch"
@@ -113,7 +114,7 @@ class WatchedPublisher:
         finally:
             self._watch.in_flight -= 1
 
-    async def _tear(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def _tear(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
         self._watch.torn -= 1
         topic, records = next(iter(batches.items()))
         await self._inner.publish({topic: records})
@@ -125,6 +126,9 @@ class PlainOutcomes:
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         return [b"%d:%d:%d:%b" % (lane.id, item.position, item.sequence, _letter(item)) for item in items]
+
+    def decode(self, value: bytes) -> Mapping[str, Any]:
+        raise AssertionError(f"{value!r} is for people: packs that are unpacked need real outcomes")
 
 
 def _letter(item: OutboxItem) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
-from tidemill.admin.ports import CommandLog, LaneReader
+from tidemill.admin.ports import CommandLog, LaneReader, PackEntries
 from tidemill.admin.records.ports import RecordDecoder, RecordDecoders
 from tidemill.admin.rows import CommandEntry, RepeatEntry, SentEntry
 from tidemill.catalog.streams import StreamCatalog
@@ -15,6 +15,7 @@ from tidemill.domain.errors import Unreadable, UsageError
 from tidemill.domain.identity import event_id, identify
 from tidemill.domain.lane import TopicRole
 from tidemill.domain.messages import Outcome
+from tidemill.outbox.pack import Pack
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,7 @@ class CommandLookup:
     log: CommandLog
     lanes: LaneReader
     decoders: RecordDecoders
+    entries: PackEntries
 
     async def show(self, command_id: str, service: str | None, *, repeats: int) -> list[CommandShown]:
         """Return what became of a command; nothing if the log does not know it.
@@ -63,7 +65,8 @@ class CommandLookup:
         lanes = {state.lane: state for state in await self.lanes.lanes()}
         shown = []
         for entry in await self.log.command(identity):
-            sent = await self.log.sent(entry.lane, entry.position)
+            stored = await self.log.sent(entry.lane, entry.position)
+            sent = self.entries(stored, entry.position) if isinstance(stored, Pack) else stored
             head = sent[0] if sent else None
             shown.append(
                 CommandShown(

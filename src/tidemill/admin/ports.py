@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -25,6 +25,7 @@ from tidemill.admin.rows import (
 from tidemill.domain.community import EditionFeatures
 from tidemill.domain.lane import Lane
 from tidemill.domain.table_shape import TableShape
+from tidemill.outbox.pack import Pack
 from tidemill.outbox.ports import Tails
 
 # --- the database ----------------------------------------------------------------------------------------------------
@@ -69,6 +70,10 @@ class ReadModelStates(Protocol):
         ...
 
 
+PackEntries = Callable[[Pack, int], list[SentEntry]]
+"""Returns what a pack holds of a position: of its outcome, what its headers say."""
+
+
 class CommandLog(Protocol):
     """The results of commands."""
 
@@ -80,8 +85,8 @@ class CommandLog(Protocol):
         """Return the records that repeated a command's id. Reads the whole log."""
         ...
 
-    async def sent(self, lane_id: int, position: int) -> list[SentEntry]:
-        """Return what the outbox holds of a position; nothing once its generation has left."""
+    async def sent(self, lane_id: int, position: int) -> list[SentEntry] | Pack:
+        """Return what the outbox holds of a position, or the pack with it; nothing once its generation has left."""
         ...
 
 

@@ -10,6 +10,7 @@ from typing import Self, TypeVar
 
 import uvloop
 
+from tidemill import __version__
 from tidemill.admin.archive.access import OpenAccess
 from tidemill.admin.archive.actions import ArchiveActions
 from tidemill.admin.archive.inspection import ArchiveInspection
@@ -19,6 +20,7 @@ from tidemill.admin.audit.journal import JournalAuditor
 from tidemill.admin.audit.run import Auditor
 from tidemill.admin.command_lookup import CommandLookup
 from tidemill.admin.dead_letters import DeadLetters
+from tidemill.admin.generations import OutboxForms
 from tidemill.admin.lanes.comparison import LaneComparison
 from tidemill.admin.lanes.decisions import LaneDecisions
 from tidemill.admin.lanes.overview import LaneOverview
@@ -51,6 +53,7 @@ from tidemill.security.journal_writer import Journal, JournalLimits
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.admin.lane_changes import LaneDatabase
+from tidemill.storage.admin.outbox_form import OutboxFormDatabase
 from tidemill.storage.admin.processes import ProcessDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.lazy_pool import LazyPool
@@ -79,6 +82,7 @@ from tidemill.transport.kafka.admin.lane_topics import KafkaLaneTopics
 from tidemill.transport.kafka.admin.producer import KafkaSenders
 from tidemill.transport.kafka.admin.reader import KafkaTopicReaders
 from tidemill.transport.kafka.catalog.topics import Topics
+from tidemill.transport.kafka.outbox.packs import entries_of
 from tidemill.transport.kafka.projections.event_source import KafkaEventSource
 
 T = TypeVar("T")
@@ -126,8 +130,18 @@ class Admin:
     def commands(self) -> CommandLookup:
         """The outcome of a command."""
         return CommandLookup(
-            catalog=self._catalog, log=self.operations, lanes=self.operations, decoders=self._decoders
+            catalog=self._catalog,
+            log=self.operations,
+            lanes=self.operations,
+            decoders=self._decoders,
+            entries=entries_of,
         )
+
+    @property
+    def outbox_forms(self) -> OutboxForms:
+        """In which form the outbox is written."""
+        store, processes = OutboxFormDatabase(self._pool), ProcessDatabase(self._pool)
+        return OutboxForms(store=store, processes=processes, version=__version__)
 
     @property
     def lanes(self) -> LaneOverview:

@@ -16,6 +16,7 @@ from tidemill.cli import (
     command,
     context,
     dead_letters,
+    generations,
     lanes,
     migrate,
     principals,
@@ -55,6 +56,7 @@ _ORDER: Final = (
     "command",
     "status",
     "lanes",
+    "generations",
     "audit",
     "dead-letters",
     "projections",
@@ -118,6 +120,7 @@ program.command("verify-password", rich_help_panel=ASK, epilog=verify_password.E
 program.add_typer(command.app, name="command", rich_help_panel=ASK)
 program.command("status", rich_help_panel=OPERATE, epilog=status.EXAMPLES)(status.status)
 program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
+program.add_typer(generations.app, name="generations", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)

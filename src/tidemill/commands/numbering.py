@@ -6,6 +6,7 @@ what the ledger says under the lane's lock.
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from tidemill.domain.messages import CommandBase, Outcome
 from tidemill.domain.rejections import RejectionCode
 
 _MAX_DETAIL_CHARACTERS = 1000
+_SINGLE: Final = struct.Struct("f")
 _MAX_TRACE_CHARACTERS = 128
 
 # The letters, looked up once: a look-up through the enum takes longer than making the row.
@@ -65,7 +67,7 @@ class LaneNumbering:
         self._before = progress
         self._gen = gen
         self._at = at
-        self._seconds = seconds
+        self._seconds = _SINGLE.unpack(_SINGLE.pack(seconds))[0]  # as the outbox keeps it, and the reply, too
         self._lane = claim.lane.id
         self._position = progress.position
         self._sequence = progress.sequence

@@ -8,7 +8,7 @@ bisection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from tidemill.outbox.ports import Fork, Tail
 
@@ -55,6 +55,32 @@ async def agreement(
     if known and known[-1] == points[-1]:
         return _place(known[-1])
     return Agreement(tail.position, tail.sequence)  # the log holds all points of that time
+
+
+class PointReader(Protocol):
+    """The points of the log. Every call may raise `TransientError`."""
+
+    async def points(self, lane_id: int) -> list[Point]:
+        """Return what the log remembers of a lane's history, ascending, its end last: each batch, or finer."""
+        ...
+
+    async def points_between(self, lane_id: int, before: Point, end: Point) -> list[Point]:
+        """Return a point for each position with events after `before`, up to `end`; none if the log lacks some."""
+        ...
+
+
+async def agreement_of_lane(
+    log: PointReader, lane_id: int, tail: Tail | None, forks: Sequence[Fork], chain_at: ChainAt
+) -> Agreement:
+    """Return the end of a lane's common history: first by batches, then within the one that differs."""
+    points = await log.points(lane_id)
+    agreed = await agreement(points, tail, forks, chain_at)
+    before = max((each for each in points if each.sequence <= agreed.sequence), default=Point(0, 0, 0))
+    end = next((each for each in points if each.sequence > before.sequence), None)
+    if tail is None or end is None:
+        return agreed
+    finer = await log.points_between(lane_id, before, end)
+    return await agreement([before, *finer], tail, forks, chain_at) if finer else agreed
 
 
 def in_force(sequence: int, forks: Sequence[Fork]) -> int:

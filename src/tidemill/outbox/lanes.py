@@ -17,7 +17,15 @@ from typing import Final, TypeVar
 from tidemill.domain.errors import TransientError
 from tidemill.domain.lane import Claim, lane_spans
 from tidemill.outbox.backlog_poll import FIRST_S, MAX_S, BacklogPoll
-from tidemill.outbox.ports import LaneEnd, OutboxReader, OutcomeCodec, Published, Publishers, RecordFormat
+from tidemill.outbox.ports import (
+    LaneEnd,
+    OutboxReader,
+    OutcomeCodec,
+    PackFormat,
+    Published,
+    Publishers,
+    RecordFormat,
+)
 from tidemill.outbox.relay import LaneRelay, RelayState
 from tidemill.outbox.send_loop import RelayParts, SendPace
 from tidemill.runtime.pauses import every
@@ -78,6 +86,7 @@ class LaneRelays:
         publishers: Publishers,
         outcomes: OutcomeCodec,
         records: RecordFormat,
+        packs: PackFormat,
         settings: RelaySettings | None = None,
         backlog: BacklogPoll | None = None,
     ) -> None:
@@ -87,7 +96,7 @@ class LaneRelays:
             first_s=self._settings.poll_first_s, max_s=self._settings.poll_longest_s
         )
         self._reader = reader
-        self._parts = RelayParts(reader, publishers, outcomes, records, self._settings.backoff)
+        self._parts = RelayParts(reader, publishers, outcomes, records, packs, self._settings.backoff)
         self._relays: dict[int, LaneRelay] = {}
         self._marked: dict[int, Published] = {}
         self._hints: dict[int, Published] = {}

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
-from typing import Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Claim, Lane
+from tidemill.outbox.pack import Pack, PackStart
 
 Header = tuple[str, bytes | None]
 
@@ -37,6 +38,28 @@ class OutboxItem(NamedTuple):
     trace: str | None
     client_id: str | None = None  # the id as the client wrote it, where that is not the text of command_id
     rows: int | None = None  # how many rows the command affected; None: one if there is an event
+
+
+class PackFormat(Protocol):
+    """How outbox rows become packs."""
+
+    def pack(self, lane: Lane, start: PackStart, items: Sequence[OutboxItem]) -> list[Pack]:
+        """Return packs of consecutive positions, each of which can be sent as one Kafka batch to each topic.
+
+        A position is never divided, so one with large events may make a pack that is larger.
+        """
+        ...
+
+    def unpack(self, lane: Lane, pack: Pack) -> list[OutboxItem]:
+        """Return the rows of a pack, with the numbers that they have now: the inverse of `pack`."""
+        ...
+
+
+class Place(NamedTuple):
+    """A position, with the last event up to it."""
+
+    position: int
+    sequence: int
 
 
 class ParkedRecord(NamedTuple):
@@ -123,8 +146,13 @@ class LaneEnd(NamedTuple):
 class OutboxReader(Protocol):
     """The outbox of the lanes, for their relay. Every call may raise `Unavailable` or another `TransientError`."""
 
-    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
-        """Return rows after position `after`, by (position, item); empty only if there is none.
+    async def read(
+        self, lane_id: int, after: int, limit: int, max_bytes: int
+    ) -> list[OutboxItem] | list[Pack]:
+        """Return what follows position `after`, as it is stored: rows, by (position, item), or packs.
+
+        Empty only if there is none. Packs follow each other without a gap; the first may begin before `after`, and
+        may alone exceed the limits.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
         (the text of their headers included) unless the first position alone is larger. The first row may be further
@@ -202,6 +230,13 @@ class EncodedRecord(Protocol):
     def headers(self) -> Sequence[Header]: ...
 
 
+class Slab(NamedTuple):
+    """Records of one Kafka batch, numbered from 0, one behind the other, compressed with zstd; `number`: of them."""
+
+    records: bytes
+    number: int
+
+
 class SentPositions(NamedTuple):
     """What the topics hold already: events up to `sequence`, outcomes and dead letters up to a position each."""
 
@@ -222,10 +257,8 @@ class LaneRecords(Protocol):
         """
         ...
 
-    def dead_letters(
-        self, items: Sequence[OutboxItem], parked: Sequence[ParkedRecord]
-    ) -> list[EncodedRecord]:
-        """Return the records behind `items` unchanged, with what is wrong with them in Kafka Connect's headers."""
+    def dead_letters(self, places: Sequence[Place], parked: Sequence[ParkedRecord]) -> list[EncodedRecord]:
+        """Return the records at `places` unchanged, with what is wrong with them in Kafka Connect's headers."""
         ...
 
     def record(self, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> EncodedRecord:
@@ -269,8 +302,10 @@ class LanePublisher(Protocol):
         """Fence every earlier publisher of the lane, then read the tails. Raises `Unavailable`, `ForeignTail`."""
         ...
 
-    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
-        """Send topic -> records, in order; returns when the broker has acknowledged all of it.
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
+        """Send topic -> records, or slabs of them, in order; returns when the broker has acknowledged all of it.
+
+        A topic's are of one kind.
 
         Raises `Unavailable` (outcome unknown), `RecordRefused` (the broker permanently refuses a record),
         `PublisherFenced`.
@@ -335,4 +370,8 @@ class OutcomeCodec(Protocol):
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         """Return the framed outcome message of each item (those with `item` 0)."""
+        ...
+
+    def decode(self, value: bytes) -> Mapping[str, Any]:
+        """Return the fields of an outcome message. Raises `Unreadable`."""
         ...

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from tidemill.domain.errors import LaneHalted, TransientError
 from tidemill.domain.lane import Lane, TopicRole
@@ -14,16 +14,21 @@ from tidemill.domain.messages import Outcome
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.dead_letter_size import size_of, truncated_to
 from tidemill.outbox.incident_log import IncidentLog
+from tidemill.outbox.pack import Pack
+from tidemill.outbox.packed_range import PackedChunk, packed_chunk_of, sendable
 from tidemill.outbox.ports import (
     EncodedRecord,
     LanePublisher,
     OutboxItem,
     OutboxReader,
     OutcomeCodec,
+    PackFormat,
+    Place,
     Published,
     Publishers,
     RecordFormat,
     RecordRefused,
+    Slab,
 )
 from tidemill.outbox.position_range import Chunk, chunk_of
 from tidemill.outbox.tail_check import ResumePoint
@@ -32,7 +37,8 @@ from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.metrics import PUBLISH_SECONDS, PUBLISHED
 
 T = TypeVar("T")
-Batch = tuple[TopicRole, str, list[EncodedRecord]]
+Batch = tuple[TopicRole, str, Sequence[EncodedRecord | Slab]]
+Stored = list[OutboxItem] | list[Pack]
 
 SLICE: Final = 500
 """Rows that are encoded at a time, in 3 ms."""
@@ -51,6 +57,7 @@ class RelayParts:
     publishers: Publishers
     outcomes: OutcomeCodec
     records: RecordFormat
+    packs: PackFormat
     backoff: Backoff
     restarts: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_RESTARTED))
     waits: IncidentLog = field(default_factory=lambda: IncidentLog(Log.RELAY_WAITS))
@@ -99,7 +106,11 @@ class SendPace:
             return max(1, (self._doubtful_until - behind) // 2)
         return self._most()
 
-    def refused(self, chunk: Chunk) -> None:
+    def doubts(self, behind: int) -> bool:
+        """Tell whether one of the records after position `behind` may have been refused: it is found by halving."""
+        return self._doubtful_until > behind
+
+    def refused(self, chunk: Chunk | PackedChunk) -> None:
         """Remember that some record of `chunk` was refused."""
         self._doubtful_until = chunk.after.position
 
@@ -141,7 +152,7 @@ class Sending:
         self._records = parts.records.lane_records(lane, place.end.timeline, place.end.withdrawn)
         self._at = place.published
         self._chained: int | None = None
-        self._ahead: asyncio.Task[list[OutboxItem]] | None = None
+        self._ahead: asyncio.Task[Stored] | None = None
         self._finishing = False
 
     def finish(self) -> None:
@@ -158,10 +169,10 @@ class Sending:
         """
         try:
             while not self._finishing:
-                items = await self._next()
-                if not items:
+                stored = await self._next()
+                if not stored:
                     return
-                chunk = chunk_of(self._lane.id, items, self._at, self._chained)
+                chunk = self._chunk(stored)
                 if self._more_behind(chunk):
                     self._ahead = asyncio.create_task(self._read(chunk.after.position))
                 await self._publish(chunk)
@@ -172,28 +183,42 @@ class Sending:
                 self._ahead.cancel()
                 await asyncio.gather(self._ahead, return_exceptions=True)
 
-    async def _next(self) -> list[OutboxItem]:
-        """Return the next rows, waiting for news if there are none; none if it is to end."""
-        items = await self._ahead if self._ahead is not None else []
+    def _chunk(self, stored: Stored) -> Chunk | PackedChunk:
+        """Return what is to be sent next: packs as they are where that is possible, or else their rows."""
+        at, lane = self._at, self._lane
+        if not isinstance(stored[0], Pack):
+            return chunk_of(lane.id, stored, at, self._chained)
+        packs, limit = stored, self._pace.positions(at.position)
+        if not self._pace.doubts(at.position):
+            ready = sendable(packs, at, self._place.sent, self._place.end.timeline, limit)
+            if ready:
+                return packed_chunk_of(lane.id, ready, at, self._chained)
+        items = [item for item in self._parts.packs.unpack(lane, packs[0]) if item.position > at.position]
+        within = [item for item in items if item.position < items[0].position + limit]
+        return chunk_of(lane.id, within, at, self._chained)
+
+    async def _next(self) -> Stored:
+        """Return what is stored next, waiting for news if there is none; nothing if it is to end."""
+        stored: Stored = await self._ahead if self._ahead is not None else []
         self._ahead = None
-        while not items and not self._finishing:
+        while not stored and not self._finishing:
             self._news.clear()  # before the read, so that later commits are not missed
-            items = await self._read(self._at.position)
-            if not items:
+            stored = await self._read(self._at.position)
+            if not stored:
                 self._check_drained()
                 self._progressed(self._at)
                 self.waiting = True
                 await self._news.wait()
                 self.waiting = False
-        return items
+        return stored
 
-    async def _read(self, behind: int) -> list[OutboxItem]:
+    async def _read(self, behind: int) -> Stored:
         lane_id, limit, reader = self._lane.id, self._pace.positions(behind), self._parts.reader
         return await self._parts.with_retries(
             self._lane, lambda: reader.read(lane_id, behind, limit, self._pace.max_bytes())
         )
 
-    def _more_behind(self, chunk: Chunk) -> bool:
+    def _more_behind(self, chunk: Chunk | PackedChunk) -> bool:
         """Tell whether reading ahead pays: small chunks come from an outbox that is nearly empty."""
         backlog = chunk.after.position < self._place.end.position
         return backlog or chunk.positions >= self._pace.positions(chunk.before.position)
@@ -210,7 +235,7 @@ class Sending:
                 f"the outbox ends with {self._at.position} and {self._at.sequence}",
             )
 
-    async def _publish(self, chunk: Chunk) -> None:
+    async def _publish(self, chunk: Chunk | PackedChunk) -> None:
         batches = [(role, topic, records) for role, topic, records in await self._batches(chunk) if records]
         if not batches:
             return  # all of it was acknowledged by an earlier publisher
@@ -220,24 +245,35 @@ class Sending:
             await self._publisher.publish({topic: records for _, topic, records in batches})
         except RecordRefused as refused:
             self._pace.refused(chunk)
-            letters = [records for role, _, records in batches if role is TopicRole.DEAD_LETTERS]
-            if chunk.positions == 1 and not (letters and self._pace.can_shrink(size_of(letters[0][0]))):
-                raise self._hopeless(chunk, batches, refused) from refused
+            if isinstance(chunk, Chunk) and chunk.positions == 1:
+                self._demand_shorter(chunk, batches, refused)
             raise
         finally:
             self.publishing = False
         PUBLISH_SECONDS.labels(self._lane.aggregate).observe(time.perf_counter() - began)
         for role, _, records in batches:
-            PUBLISHED.labels(self._lane.aggregate, role).inc(len(records))
+            PUBLISHED.labels(self._lane.aggregate, role).inc(_count(records))
 
-    async def _batches(self, chunk: Chunk) -> list[Batch]:
+    def _demand_shorter(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> None:
+        """Return if the refused record is a dead letter that can be shortened. Raises `LaneHalted`."""
+        singles = [(topic, list(_singles(records))) for _, topic, records in batches]
+        letters = [records for topic, records in singles if topic == self._lane.topics.dead_letters]
+        if not (letters and self._pace.can_shrink(size_of(letters[0][0]))):
+            raise self._hopeless(chunk, singles, refused) from refused
+
+    async def _batches(self, chunk: Chunk | PackedChunk) -> list[Batch]:
         """Return the part of `chunk` that the topics do not hold yet."""
-        topics = self._lane.topics
-        events, outcomes = await self._events_and_outcomes(chunk)
+        topics, events, outcomes = self._lane.topics, list[Any](), list[Any]()
+        if isinstance(chunk, PackedChunk):
+            events, outcomes, parked = chunk.events(), chunk.outcomes(), chunk.parked()
+        else:
+            events, outcomes = await self._events_and_outcomes(chunk)
+            heads = chunk.heads(self._place.sent.dead_letters)
+            parked = [Place(head.position, head.sequence) for head in heads if head.outcome == _PARKED]
         return [
             (TopicRole.EVENTS, topics.events, events),
             (TopicRole.OUTCOMES, topics.outcomes, outcomes),
-            (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(chunk)),
+            (TopicRole.DEAD_LETTERS, topics.dead_letters, await self._dead_letters(parked)),
         ]
 
     async def _events_and_outcomes(self, chunk: Chunk) -> tuple[list[EncodedRecord], list[EncodedRecord]]:
@@ -251,11 +287,10 @@ class Sending:
             outcomes += more[1]
         return events, outcomes
 
-    async def _dead_letters(self, chunk: Chunk) -> list[EncodedRecord]:
-        heads = [item for item in chunk.heads(self._place.sent.dead_letters) if item.outcome == _PARKED]
-        if not heads:
+    async def _dead_letters(self, places: Sequence[Place]) -> list[EncodedRecord]:
+        if not places:
             return []
-        positions = [item.position for item in heads]
+        positions = [place.position for place in places]
         lane_id, reader = self._lane.id, self._parts.reader
         most = self._pace.max_letter_bytes
         kept = await self._parts.with_retries(self._lane, lambda: reader.parked(lane_id, positions, most))
@@ -265,20 +300,30 @@ class Sending:
                 lane_id, HaltCode.OUTBOX_GAP, f"the record parked at position {missing[0]} was deleted"
             )
         parked = [kept[position] for position in positions]
-        letters = zip(self._records.dead_letters(heads, parked), parked, strict=True)
+        letters = zip(self._records.dead_letters(places, parked), parked, strict=True)
         return [
             truncated_to(letter, record, self._lane.name, most, self._records.record)
             for letter, record in letters
         ]
 
-    def _hopeless(self, chunk: Chunk, batches: Sequence[Batch], refused: RecordRefused) -> LaneHalted:
-        size, topic = max((size_of(record), topic) for _, topic, records in batches for record in records)
+    def _hopeless(
+        self, chunk: Chunk, batches: Sequence[tuple[str, list[EncodedRecord]]], refused: RecordRefused
+    ) -> LaneHalted:
+        size, topic = max((size_of(record), topic) for topic, records in batches for record in records)
         return LaneHalted(
             self._lane.id,
             HaltCode.EVENT_REFUSED,
             f"position {chunk.after.position}, largest record about {size} bytes, for {topic}: {refused}; "
             "raise that topic's max.message.bytes, then resume the lane",
         )
+
+
+def _count(records: Sequence[EncodedRecord | Slab]) -> int:
+    return sum(each.number if isinstance(each, Slab) else 1 for each in records)
+
+
+def _singles(records: Sequence[EncodedRecord | Slab]) -> Iterator[EncodedRecord]:
+    return (each for each in records if not isinstance(each, Slab))
 
 
 async def _slices(rows: Sequence[T]) -> AsyncIterator[Sequence[T]]:

@@ -63,7 +63,8 @@ def applied(result: Audit) -> list[tuple[int | None, int]]:
 
 
 async def relayed(pool: Pool, harness: Harness) -> list[OutboxItem]:
-    return await OutboxDatabase(pool).read(harness.lane_of(0), 0, 1000, 1 << 20)
+    stored = await OutboxDatabase(pool).read(harness.lane_of(0), 0, 1000, 1 << 20)
+    return [item for item in stored if isinstance(item, OutboxItem)]
 
 
 async def test_rows_are_counted_wherever_they_are_told(pool: Pool) -> None:

@@ -12,7 +12,7 @@ from tests.support.engine.real_relays import RealWorld, numbers
 from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays
-from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, LanePublisher, Publishers, Tails
+from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, LanePublisher, Publishers, Slab, Tails
 
 
 class Late:
@@ -40,7 +40,7 @@ class LatePublisher:
     async def start(self) -> Tails:
         return await self._publisher.start()
 
-    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord | Slab]]) -> None:
         self._late.waiting += 1
         await self._late.let.acquire()
         await self._publisher.publish(batches)

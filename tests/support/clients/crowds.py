@@ -10,6 +10,7 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.record._crecords.cutil import crc32c_cython
 
 from tidemill.runtime.clock import SystemClock
+from tidemill.transport.kafka.outbox import compression
 from tidemill.transport.kafka.outbox.record_batch import PackedBatch
 from tidemill.transport.wire.varint import encode_varint
 
@@ -62,9 +63,7 @@ async def send_crowd(
     producer: AIOKafkaProducer, topic: str, partition: int, records: Sequence[bytes]
 ) -> None:
     """Send records as one batch, compressed by zstd."""
-    room = bytes(_BEFORE.size + _HEAD.size)
-    packed = bytes(cramjam.zstd.compress(b"".join(records)))
+    packed = compression.ZSTD.compress(b"".join(records))
     at_ms = int(SystemClock().now().timestamp() * 1000)
-    batch = PackedBatch(bytearray(room + packed), len(records), at_ms=at_ms, transactional=False)
-    batch._attributes = ZSTD
+    batch = PackedBatch(packed, len(records), at_ms=at_ms, transactional=False, compression=compression.ZSTD)
     await (await producer.send_batch(batch, topic, partition=partition))

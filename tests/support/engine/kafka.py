@@ -12,6 +12,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
 from tests.fakes.kafka import MemoryBroker
 from tests.fakes.kafka_ports import MemoryCommandSource, MemoryEventSource, MemoryPublishers
+from tests.support.engine.kafka_batches import pack
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.commands.ports import CommandSource
@@ -35,7 +36,6 @@ from tidemill.transport.kafka.client.client import (
 )
 from tidemill.transport.kafka.client.close import hard_close, kill
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
-from tidemill.transport.kafka.outbox.record_batch import pack
 from tidemill.transport.kafka.patches.decompression_limit import MAX_UNPACKED_BYTES
 
 MAX_EVENT_BYTES = 200_000

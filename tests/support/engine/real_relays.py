@@ -18,9 +18,9 @@ from tidemill.admin.lane_results import Reconciled, Seen, TopicsEnd
 from tidemill.contexts.market_data import context as market_data
 from tidemill.domain.lane import Lane
 from tidemill.domain.stream import Stream
-from tidemill.outbox.common_history import agreement
+from tidemill.outbox.common_history import agreement_of_lane
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
-from tidemill.outbox.ports import Publishers
+from tidemill.outbox.ports import OutcomeCodec, Publishers
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.retry import Backoff
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -28,6 +28,7 @@ from tidemill.storage.admin.lane_changes import LaneDatabase
 from tidemill.storage.database.pool import Pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka.outbox.history import KafkaTopicHistory
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 SETTINGS = RelaySettings(
@@ -42,7 +43,8 @@ SETTINGS = RelaySettings(
 class RealWorld:
     """The lanes of one stream; `scribes` write their outbox, one per lane, by partition."""
 
-    def __init__(self, pool: Pool, kafka: KafkaWorld) -> None:
+    def __init__(self, pool: Pool, kafka: KafkaWorld, outcomes: OutcomeCodec | None = None) -> None:
+        self.outcomes = outcomes or PlainOutcomes()
         self.pool = pool
         self.kafka = kafka
         self.topics = kafka.topics
@@ -90,7 +92,12 @@ class RealWorld:
         """Return the relays of another process. Without housekeeping nothing is hinted until a lane is dropped."""
         publishers = publishers or self.kafka.publishers(transactional=transactional)
         relays = LaneRelays(
-            OutboxDatabase(self.pool), publishers, PlainOutcomes(), KafkaRecordFormat(), settings
+            OutboxDatabase(self.pool),
+            publishers,
+            self.outcomes,
+            KafkaRecordFormat(),
+            KafkaPacks(self.outcomes),
+            settings,
         )
         task = asyncio.create_task(relays.run()) if housekeeping else None
         self._running.append((relays, task))
@@ -137,8 +144,7 @@ class RealWorld:
         async with KafkaTopicHistory(self.kafka.connection, lane, {}) as history:
             (state,) = await OperationsDatabase(self.pool).lanes(lane_id=lane.id)
             told = await history.ends()
-            points = await administration.points(lane.id)
-            agreed = await agreement(points, told.tails.events, (), history.chain_at)
+            agreed = await agreement_of_lane(administration, lane.id, told.tails.events, (), history.chain_at)
         end, seen = TopicsEnd(told.tails, told.timeline, told.first_offset), Seen(state.epoch, state.batch)
         return await administration.reconcile(lane.id, end, agreed, reason, seen=seen)
 

@@ -17,6 +17,7 @@ from tidemill.outbox.lanes import LaneRelays, RelaySettings
 from tidemill.storage.database.pool import Pool, create_pool
 from tidemill.storage.outbox.reader import OutboxDatabase
 from tidemill.transport.kafka import KafkaConnection, KafkaPublishers
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 
@@ -25,7 +26,14 @@ async def work(database: str, bootstrap: str, epoch: int) -> None:
     pool = await create_pool(database, application_name="a relay process", size=4)
     publishers = KafkaPublishers(KafkaConnection(bootstrap=bootstrap), batch_bytes=100_000)
     settings = RelaySettings(max_positions=100, mark_every_s=0.2)
-    relays = LaneRelays(OutboxDatabase(pool), publishers, PlainOutcomes(), KafkaRecordFormat(), settings)
+    relays = LaneRelays(
+        OutboxDatabase(pool),
+        publishers,
+        PlainOutcomes(),
+        KafkaRecordFormat(),
+        KafkaPacks(PlainOutcomes()),
+        settings,
+    )
     housekeeping = asyncio.create_task(relays.run())
     await relays.take([claim_of(lane, epoch) for lane in await _lanes(pool)])
     while not housekeeping.done():

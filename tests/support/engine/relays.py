@@ -11,8 +11,10 @@ from tests.support.engine.outbox import Scribe, claim_of, lane_of
 from tests.support.waiting import eventually
 from tidemill.domain.lane import Lane
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
+from tidemill.outbox.ports import OutcomeCodec
 from tidemill.outbox.relay import RelayState
 from tidemill.runtime.retry import Backoff
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 QUICK = Backoff(first_s=0.001, max_s=0.005)
@@ -23,8 +25,13 @@ class World:
     """A process's relays, with the database and the topics that they work between."""
 
     def __init__(
-        self, outbox: MemoryOutbox | None = None, topics: WatchedPublishers | None = None, **settings: Any
+        self,
+        outbox: MemoryOutbox | None = None,
+        topics: WatchedPublishers | None = None,
+        outcomes: OutcomeCodec | None = None,
+        **settings: Any,
     ) -> None:
+        outcomes = outcomes or PlainOutcomes()
         self.outbox = outbox or MemoryOutbox()
         self.topics = topics or WatchedPublishers()
         quick: dict[str, Any] = {
@@ -39,7 +46,12 @@ class World:
             "backoff": QUICK,
         }
         self.relays = LaneRelays(
-            self.outbox, self.topics, PlainOutcomes(), KafkaRecordFormat(), RelaySettings(**quick | settings)
+            self.outbox,
+            self.topics,
+            outcomes,
+            KafkaRecordFormat(),
+            KafkaPacks(outcomes),
+            RelaySettings(**quick | settings),
         )
 
     async def take(self, *lanes: Lane, epoch: int = 1) -> None:

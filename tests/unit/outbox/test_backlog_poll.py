@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 from tidemill.domain.errors import TransientError, Unavailable
 from tidemill.outbox.backlog_poll import BacklogPoll
 from tidemill.outbox.lanes import LaneRelays, RelaySettings
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
 
 FIRST_S, MAX_S = 0.001, 0.004
@@ -154,7 +155,15 @@ async def test_rows_that_were_not_announced_are_sent_whatever_stream_they_are_of
 ) -> None:
     poll, topics, scribes = quick_poll(), WatchedPublishers(), [Scribe(lane_of(1)), Scribe(lane_of(2, 1))]
     streams = [
-        LaneRelays(outbox, topics, PlainOutcomes(), KafkaRecordFormat(), RelaySettings(), poll)
+        LaneRelays(
+            outbox,
+            topics,
+            PlainOutcomes(),
+            KafkaRecordFormat(),
+            KafkaPacks(PlainOutcomes()),
+            RelaySettings(),
+            poll,
+        )
         for _ in scribes
     ]
     running = [asyncio.create_task(relays.run()) for relays in streams]

@@ -16,7 +16,7 @@ from tidemill.commands import topic_check
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import LaneHalted, UsageError
 from tidemill.domain.rejections import HaltCode
-from tidemill.outbox.common_history import agreement
+from tidemill.outbox.common_history import agreement_of_lane
 from tidemill.outbox.ports import ForeignTail
 
 _OF_THE_TOPIC_IN: Final = frozenset(
@@ -88,8 +88,9 @@ class LaneDecisions:
         end = await self.comparison.end(state)
         async with self.comparison.history(state, end) as history:
             ends = await _ends(history, state)
-            points = await self.store.points(state.lane)
-            agreed = await agreement(points, ends.tails.events, end.forks, history.chain_at)
+            agreed = await agreement_of_lane(
+                self.store, state.lane, ends.tails.events, end.forks, history.chain_at
+            )
         return await self.store.reconcile(state.lane, ends, agreed, why, seen=_seen(state))
 
     async def accept(self, name: str, reason: str) -> dict[str, int]:

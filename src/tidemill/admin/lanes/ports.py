@@ -9,11 +9,11 @@ from typing import Protocol
 from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.commands.ports import CommandSource
 from tidemill.domain.lane import Lane
-from tidemill.outbox.common_history import Agreement, Point
+from tidemill.outbox.common_history import Agreement, PointReader
 from tidemill.outbox.ports import LaneEnd, Published
 
 
-class LaneStore(Protocol):
+class LaneStore(PointReader, Protocol):
     """An operator's changes of a lane: each call is one transaction under the lane's lock.
 
     It stores the reason in the ledger, and fences a process that still has the old state.
@@ -42,10 +42,6 @@ class LaneStore(Protocol):
 
         `seen`: the state when they were found. `UsageError` if the lane is not halted, or was changed since.
         """
-        ...
-
-    async def points(self, lane_id: int) -> list[Point]:
-        """Return what the log remembers of a lane's history, ascending, its end last."""
         ...
 
     async def reconcile(

@@ -68,6 +68,7 @@ from tidemill.transport.kafka.client.probe import KafkaProbe
 from tidemill.transport.kafka.commands.replies import KafkaReplies
 from tidemill.transport.kafka.commands.reply_records import ReplyRecords
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, KafkaRecordFormat
 
@@ -193,14 +194,15 @@ async def stream_job(
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
         outbox = OutboxDatabase(common.relay_pool)
-        relays = LaneRelays(outbox, publishers, outcomes, KafkaRecordFormat(), means, common.backlog)
+        packs = KafkaPacks(outcomes, batch_bytes=settings.topics.max_event_bytes)
+        relays = LaneRelays(outbox, publishers, outcomes, KafkaRecordFormat(), packs, means, common.backlog)
         replies = KafkaReplies(
             common.kafka,
             ReplyRecords(lanes, outcomes, relays.history),
             allowed=allowed,
             forbidden=common.deployment.catalog.topics(),
         )
-        store = CommandDatabase(common.pool, common.closed)
+        store = CommandDatabase(common.pool, common.closed, packs=packs)
         topic = stream.topics.commands
         handlers = overrides.handlers(stream, codec, largest)
         follower, sweepers = with_sweepers(

@@ -28,6 +28,7 @@ from tidemill.admin.rows import (
     SentEntry,
 )
 from tidemill.domain.table_shape import TableShape
+from tidemill.outbox.pack import Pack
 from tidemill.storage.admin.archived_rows import count_rows, hold_chunks
 from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
@@ -83,7 +84,10 @@ class OperationsDatabase:
             rows = await borrowed.fetch(_SQL["repeats_logged"], command_id, limit, timeout=_AUDIT_TIMEOUT_S)
         return [RepeatEntry._make(row) for row in rows]
 
-    async def sent(self, lane_id: int, position: int) -> list[SentEntry]:
+    async def sent(self, lane_id: int, position: int) -> list[SentEntry] | Pack:
+        packs = await self._fetch("pack_of_position", lane_id, position)
+        if packs:
+            return Pack._make(packs[0])
         return [SentEntry._make(row) for row in await self._fetch("sent", lane_id, position)]
 
     async def dead_letters(

@@ -16,6 +16,7 @@ import asyncpg
 from tidemill.admin.lane_results import Cleared, Parked, Reconciled, Seen, Skipped, TopicsEnd
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, UsageError
+from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import StreamTopics
 from tidemill.outbox.common_history import Agreement, Point
 from tidemill.outbox.ports import Published, Tail, Tails
@@ -98,6 +99,21 @@ class LaneDatabase:
             rows = await borrowed.fetch(_SQL["points_of_lane"], lane_id)
         return list({row["sequence"]: Point._make(row) for row in rows}.values())
 
+    async def points_between(self, lane_id: int, before: Point, end: Point) -> list[Point]:
+        """Add up the ids in the log: a pack says nothing of the positions within it."""
+        async with connection(self._pool) as borrowed:
+            rows = await borrowed.fetch(_SQL["events_between"], lane_id, before.position, end.position)
+        points, at = list[Point](), before
+        for row in rows:
+            for number in range(row["events"]):
+                at = Point(
+                    row["position"],
+                    at.sequence + 1,
+                    chain(at.chain, event_id(str(row["command_id"]), number + 1)),
+                )
+            points.append(at)
+        return points if points and points[-1][1:] == end[1:] else []
+
     async def reconcile(
         self, lane_id: int, topics: TopicsEnd, agreed: Agreement, reason: str, *, seen: Seen
     ) -> Reconciled:
@@ -106,7 +122,7 @@ class LaneDatabase:
             await _demand_unchanged(borrowed, lane_id, seen)
             plan = await _plan(borrowed, lane_id, gen, topics, agreed)
             by = plan.by
-            again = await _move(borrowed, lane_id, plan.after.position, by)
+            again = await _move(borrowed, lane_id, plan.after, by)
             epoch = await borrowed.fetchval(_SQL["fence_lane"], lane_id)
             why = f"reconciled: {reason}"
             entering = (_SQL["enter_reconciliation"], lane_id, gen, epoch, *by, why, plan.timeline)
@@ -250,13 +266,16 @@ async def _enter_fork(borrowed: Connection, lane_id: int, topics: TopicsEnd, pla
     await borrowed.execute(_SQL["halt_views_of_withdrawn"], lane_id, plan.forked_at, plan.onto.sequence)
 
 
-async def _move(borrowed: Connection, lane_id: int, after: int, by: tuple[int, int]) -> int:
-    """Raise the numbers of rows after position `after` by `by`; return the number of rows."""
+async def _move(borrowed: Connection, lane_id: int, agreed: Agreement, by: tuple[int, int]) -> int:
+    """Raise the numbers of rows after a place by `by`; return the number of rows and of positions in packs."""
+    after = agreed.position
+    count: int = await borrowed.fetchval(_SQL["count_behind"], lane_id, after)
     if by == (0, 0):
-        count: int = await borrowed.fetchval(_SQL["count_behind"], lane_id, after)
         return count
-    moved = await borrowed.execute(_SQL["move_outbox"], lane_id, after, *by)
+    await borrowed.execute(_SQL["split_pack"], lane_id, *agreed)
+    await borrowed.execute(_SQL["move_packs"], lane_id, after, *by)
+    await borrowed.execute(_SQL["move_outbox"], lane_id, after, *by)
     await borrowed.execute(_SQL["move_log"], lane_id, after, *by)
     await borrowed.execute(_SQL["move_parked"], lane_id, after, by[0])
     await borrowed.execute(_SQL["settle_parked"], lane_id)
-    return int(moved.rsplit(" ", 1)[1])
+    return count

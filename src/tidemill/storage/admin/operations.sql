@@ -24,7 +24,10 @@ order by l.aggregate, l.partition
 -- name: unpublished_since
 select w.lane, first.at
 from unnest($1::smallint[], $2::bigint[]) as w (lane, position) cross join lateral (
-  select o.at from tm.outbox o where o.lane = w.lane and o.position > w.position order by o.position limit 1) as first
+  select least(
+    (select o.at from tm.outbox o where o.lane = w.lane and o.position > w.position order by o.position limit 1),
+    (select p.at from tm.pack p where p.lane = w.lane and p.position > w.position order by p.position limit 1)) as at) as first
+where first.at is not null
 
 -- name: unfolded_since
 -- There is no index by sequence: from the newest batch back, as far as an operator's question may cost.
@@ -58,6 +61,12 @@ where g.repeats = $1 order by g.at, g.lane, g.position limit $2
 select item, outcome, original, sequence, at, nullif(record_offset, -1) as record_offset, key, event_type, payload,
        correlation, client_id, trace
 from tm.outbox where lane = $1 and position = $2 order by item
+
+-- name: pack_of_position
+select first_position, position, sequence_before, sequence, moved_positions, moved_sequences, timeline, chain_before, chain,
+       event_id, at, seconds, first_offset, offsets, rows, parked, parked_sequences, events, outcomes
+from (select * from tm.pack where lane = $1 and position >= $2 order by position limit 1) as next
+where first_position <= $2
 
 -- name: dead_letters
 select d.lane, l.aggregate, d.position, d.topic, d.partition, d.record_offset, d.code, d.detail, d.at, d.state,
@@ -131,9 +140,13 @@ select lane, gen, type, outcome, count(*) as records, sum(events)::bigint as eve
 from tm.log group by lane, gen, type, outcome
 
 -- name: outbox_by_generation
-select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) as events,
-       coalesce(sum(coalesce(rows, 1)) filter (where outcome = 'a'), 0)::bigint as rows
-from tm.outbox group by lane, gen
+select lane, gen, sum(outcomes)::bigint as outcomes, sum(events)::bigint as events, sum(rows)::bigint as rows from (
+  select lane, gen, count(*) filter (where item = 0) as outcomes, count(payload) as events,
+         coalesce(sum(coalesce(rows, 1)) filter (where outcome = 'a'), 0) as rows
+  from tm.outbox group by lane, gen
+  union all
+  select lane, gen, sum(position - first_position + 1), sum(sequence - sequence_before), sum(rows)
+  from tm.pack group by lane, gen) as sent group by lane, gen
 
 -- name: parked_by_lane
 select lane, count(*) as records from tm.parked group by lane
@@ -218,12 +231,16 @@ select f.lane, l.aggregate, l.partition, f.topic, f.records, f.first_offset, f.l
 from tm.foreign_record f join tm.lane l using (lane) order by l.aggregate, l.partition, f.topic
 
 -- name: points_of_lane
--- The points of its history in the log: the ends of batches, and of the positions that the outbox still holds.
+-- The points of its history in the log: the ends of batches, and of the positions that rows of the outbox still hold.
 select position, sequence, chain from tm.batch where lane = $1 and position > 0
 union
 select position, max(sequence), (array_agg(chain order by item desc))[1] from tm.outbox where lane = $1
 group by position having bool_or(payload is not null)
 order by sequence, position
+
+-- name: events_between
+select position, command_id, events from tm.log
+where lane = $1 and position > $2 and position <= $3 and events > 0 order by position, gen
 
 -- name: enter_fork
 insert into tm.timeline (lane, timeline, forked_at, continued_at, position, topic_sequence, topic_position)
@@ -252,8 +269,16 @@ from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 returning position, sequence, timeline
 
 -- name: events_of_position
+-- Of a pack, from the log.
 select item, sequence, command_id, payload is not null as has_event
-from tm.outbox where lane = $1 and position = $2 order by item
+from tm.outbox where lane = $1 and position = $2
+union all
+select item, g.sequence - g.events + item + (g.events > 0)::int, g.command_id, g.events > 0
+from (select * from tm.pack where lane = $1 and position >= $2 order by position limit 1) as p
+join tm.log g on g.lane = p.lane and g.gen = p.gen and g.position = $2
+cross join lateral generate_series(0, greatest(g.events - 1, 0)) as item
+where p.first_position <= $2
+order by item
 
 -- name: before_outbox
 -- Where the outbox begins; an empty one begins after the end of the ledger.
@@ -261,9 +286,12 @@ select position, sequence from (
   select 1 as rank, position - 1 as position, sequence - (payload is not null)::int as sequence
   from (select * from tm.outbox where lane = $1 order by position, item limit 1) as first
   union all
+  select 1, first_position - 1, sequence_before
+  from (select * from tm.pack where lane = $1 order by position limit 1) as first_pack
+  union all
   select 2, position, sequence from (
     select * from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1) as newest) as found
-order by rank limit 1
+order by rank, position limit 1
 
 -- name: hint
 select coalesce(max(position), 0) as position, coalesce(max(sequence), 0) as sequence from tm.published where lane = $1
@@ -272,10 +300,37 @@ select coalesce(max(position), 0) as position, coalesce(max(sequence), 0) as seq
 select position, sequence, timeline from tm.batch where lane = $1 and gen = $2 order by batch desc limit 1
 
 -- name: count_behind
-select count(*) from tm.outbox where lane = $1 and position > $2
+select (select count(*) from tm.outbox where lane = $1 and position > $2)
+     + (select coalesce(sum(position - greatest(first_position - 1, $2)), 0) from tm.pack
+        where lane = $1 and position > $2)::bigint
 
 -- name: move_outbox
 update tm.outbox set position = position + $3, sequence = sequence + $4 where lane = $1 and position > $2
+
+-- name: split_pack
+-- A pack that begins before position $2 and ends behind it becomes two with the same records; $3: the last event up to $2.
+with divided as (
+  select p.*, (select coalesce(sum(coalesce(g.rows, 1)), 0) from tm.log g
+               where g.lane = p.lane and g.gen = p.gen and g.outcome = 'a'
+                 and g.position between p.first_position and $2) as rows_before
+  from tm.pack p where p.lane = $1 and p.first_position <= $2 and p.position > $2),
+front as (
+  insert into tm.pack (lane, gen, first_position, position, sequence_before, sequence, moved_positions, moved_sequences,
+                       timeline, chain_before, chain, event_id, at, seconds, first_offset, offsets, rows, parked,
+                       parked_sequences, events, outcomes)
+  select lane, gen, first_position, $2, sequence_before, $3, moved_positions, moved_sequences, timeline, chain_before, chain,
+         event_id, at, seconds, first_offset, offsets, rows_before, parked, parked_sequences, events, outcomes
+  from divided)
+update tm.pack p set first_position = $2 + 1, sequence_before = $3, rows = p.rows - d.rows_before,
+                     first_offset = coalesce(p.offsets[$2 + 2 - p.first_position], p.first_offset + $2 + 1 - p.first_position),
+                     offsets = p.offsets[$2 + 2 - p.first_position :]
+from divided d where p.lane = d.lane and p.gen = d.gen and p.first_position = d.first_position and p.position = d.position
+
+-- name: move_packs
+update tm.pack set first_position = first_position + $3, position = position + $3,
+                   sequence_before = sequence_before + $4, sequence = sequence + $4,
+                   moved_positions = moved_positions + $3, moved_sequences = moved_sequences + $4
+where lane = $1 and first_position > $2
 
 -- name: move_log
 update tm.log set position = position + $3, sequence = sequence + $4 where lane = $1 and position > $2
@@ -291,3 +346,12 @@ update tm.parked set position = -position where lane = $1 and position < 0
 insert into tm.published as p (lane, position, sequence, event_id) values ($1, $2, $3, $4)
 on conflict (lane) do update set position = excluded.position, sequence = excluded.sequence, event_id = excluded.event_id,
                                  at = clock_timestamp()
+
+-- name: outbox_form
+select g.gen, g.packs, (
+  select count(*) from tm.lane l left join tm.published s using (lane)
+  join tm.pack p on p.lane = l.lane and p.position > coalesce(s.position, 0)) as unsent_packs
+from tm.generation g where g.closed_at is null
+
+-- name: use_packs
+update tm.generation set packs = $1 where closed_at is null and packs <> $1

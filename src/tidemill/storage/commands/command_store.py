@@ -20,6 +20,7 @@ from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Expiry, State
+from tidemill.outbox.ports import PackFormat
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
 from tidemill.storage.database import superseded_sql, table_sql
@@ -45,16 +46,19 @@ class CommandDatabase:
         pool: Pool | DividedPool,
         closed: ClosedGenerations | None = None,
         *,
+        packs: PackFormat | None = None,
         owner_wait_s: float = OWNER_WAIT_S,
     ) -> None:
         """`pool`: its `application_name` must be the owner that claims, so that a later claim can find it.
 
         DividedPool where the streams of a process share it.
         `closed`: the filters that the streams of a process share; without them ids are looked up in every generation.
+        `packs`: how the outbox of the stream is packed, where its generation is; None: always in rows.
         """
         self._pool = pool if isinstance(pool, DividedPool) else DividedPool(pool)
         self._owner_wait_s = owner_wait_s
         self._closed = closed or ClosedGenerations()
+        self._packs = packs
 
     def headers_text(self, headers: Headers) -> str:
         return headers_text(headers)
@@ -76,7 +80,7 @@ class CommandDatabase:
         return [OwnerOfFacts(*row) for row in rows]
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
-        return batch_transaction(self._pool.pool, self._closed)
+        return batch_transaction(self._pool.pool, self._closed, self._packs)
 
     async def claim(self, aggregate: str, partitions: Sequence[int], owner: str) -> list[Claim]:
         async with connection(self._pool.claims) as borrowed, borrowed.transaction():

@@ -12,11 +12,15 @@ select l.epoch, l.compared_epoch, h.code, h.detail from tm.lane l left join tm.h
 -- A separate statement, after lock_lanes: its snapshot must be taken under the lock, or it would show the ledger
 -- before the previous owner's commit.
 select u.lane, b.batch, b.to_offset, b.anchor_offset, b.anchor_checksum, b.position, b.sequence, b.chain, b.timeline, b.at,
-       open.gen, open.opened_at, clock_timestamp() as now
-from (select gen, opened_at from tm.generation where closed_at is null) as open
+       open.gen, open.opened_at, open.packs, clock_timestamp() as now
+from (select gen, opened_at, packs from tm.generation where closed_at is null) as open
 cross join unnest($1::smallint[]) as u (lane)
 cross join lateral (
   select * from tm.batch where batch.lane = u.lane and batch.gen = open.gen order by batch.batch desc limit 1) as b
+
+-- name: withdrawn_of_lanes
+select lane, forked_at + 1 as first, continued_at as last from tm.timeline
+where lane = any($1::smallint[]) and forked_at < continued_at order by lane, timeline
 
 -- name: open_generation
 -- And the types of the columns of the tables $1, as `shapes` returns them.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from operator import attrgetter
@@ -27,17 +28,20 @@ from tidemill.domain.errors import (
     TransientError,
     Unavailable,
 )
-from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
+from tidemill.outbox.pack import PackStart
+from tidemill.outbox.ports import PackFormat
 from tidemill.storage.commands.binary_copy import CopyColumn, encoder_of
 from tidemill.storage.commands.column_shapes import Shapes, TableLock
 from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
+from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows
 from tidemill.storage.database import superseded_sql, table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -54,8 +58,14 @@ _SQL = load_statements(Path(__file__).with_name("commands.sql"))
 class BatchTransaction:
     """One transaction over a set of lanes."""
 
-    def __init__(self, borrowed: Connection, closed: ClosedGenerations) -> None:
+    def __init__(
+        self, borrowed: Connection, closed: ClosedGenerations, packs: PackFormat | None = None
+    ) -> None:
+        """`packs`: how the outbox is packed, where the open generation is; None: its rows are written."""
         self._borrowed = borrowed
+        self._packs = packs
+        self._lanes: Mapping[int, Lane] = {}
+        self._progress: Mapping[int, Progress] = {}
         self._generations = closed
         self._closed = ClosedSet([])
         self._shapes = Shapes(borrowed)
@@ -75,7 +85,11 @@ class BatchTransaction:
         rows = await _progress_rows(self._borrowed, lanes)
         self._gen = rows[0]["gen"]
         self._closed = await self._generations.beside(self._borrowed, self._gen, rows[0]["opened_at"])
-        return _locked(rows)
+        locked = _locked(rows)
+        if rows[0]["packs"]:
+            self._lanes = {claim.lane.id: claim.lane for claim in claims}
+            self._progress = locked.progress
+        return locked
 
     async def demand_going(self, claim: Claim) -> None:
         lane_id = claim.lane.id
@@ -229,7 +243,23 @@ class BatchTransaction:
             await self._copy("parked", ParkedRow._fields, rows)
 
     async def send(self, rows: Sequence[OutboxRow]) -> None:
-        await self._copy_made("outbox", OUTBOX_COLUMNS, _encode_outbox(rows))
+        if self._packs is None or not self._lanes:
+            await self._copy_made("outbox", OUTBOX_COLUMNS, _encode_outbox(rows))
+            return
+        starts = await self._starts({row.lane for row in rows})
+        packed = packed_rows(self._packs, self._gen, self._lanes, starts, rows)
+        await self._copy("pack", PACK_COLUMNS, packed)
+
+    async def _starts(self, lanes: Collection[int]) -> dict[int, PackStart]:
+        """Return where the packs of these lanes begin, with the events that were withdrawn from each."""
+        forked = [lane_id for lane_id in lanes if self._progress[lane_id].timeline > 1]
+        spans: dict[int, list[tuple[int, int]]] = defaultdict(list)
+        for row in await self._borrowed.fetch(_SQL["withdrawn_of_lanes"], forked) if forked else ():
+            spans[row["lane"]].append((row["first"], row["last"]))
+        return {
+            lane_id: PackStart(at.sequence, at.chain, at.timeline, tuple(spans[lane_id]))
+            for lane_id, at in self._progress.items()
+        }
 
     async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
@@ -264,7 +294,9 @@ class BatchTransaction:
 
 
 @asynccontextmanager
-async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncIterator[BatchTransaction]:
+async def batch_transaction(
+    pool: Pool, closed: ClosedGenerations, packs: PackFormat | None = None
+) -> AsyncIterator[BatchTransaction]:
     """Open a transaction; leaving the block commits.
 
     Raises:
@@ -273,7 +305,7 @@ async def batch_transaction(pool: Pool, closed: ClosedGenerations) -> AsyncItera
     async with connection(pool) as borrowed:
         transaction = borrowed.transaction()
         await transaction.start()
-        batch = BatchTransaction(borrowed, closed)
+        batch = BatchTransaction(borrowed, closed, packs)
         try:
             yield batch
         except BaseException as error:

@@ -1,7 +1,24 @@
 -- The statements of the relay: what it reads and stores.
 
+-- name: read_packs
+-- Those that follow $2 without a gap, up to $3 positions or $4 bytes; `rows_first`: whether a row of the outbox comes first.
+select exists (
+         select from tm.outbox o where o.lane = $1 and o.position > $2
+         and o.position < coalesce(p.first_position, 9223372036854775807)) as rows_first,
+       p.first_position, p.position, p.sequence_before, p.sequence, p.moved_positions, p.moved_sequences, p.timeline,
+       p.chain_before, p.chain, p.event_id, p.at, p.seconds, p.first_offset, p.offsets, p.rows, p.parked, p.parked_sequences,
+       p.events, p.outcomes
+from (select) as asked left join (
+  select *, sum(position - first_position + 1) over in_order as positions,
+         sum(coalesce(octet_length(events), 0) + octet_length(outcomes)) over in_order as bytes,
+         row_number() over in_order as number
+  from (select * from tm.pack where lane = $1 and position > $2 order by position limit 100) as next
+  window in_order as (order by position)) as p
+on p.number = 1 or (p.positions <= $3 and p.bytes <= $4)
+order by p.position
+
 -- name: read_outbox
--- Whole positions only. A decision without a record has no offset: -1 in messages, and here for processes of 0.1.0.
+-- Whole positions only, and none behind the next pack. A decision without a record has no offset: -1 in messages, and here for processes of 0.1.0.
 -- octet_length of a stored value does not read the value, so counting bytes is cheap; headers are read to be counted,
 -- and therefore only up to the record with which they alone exceed the bytes ("heavy").
 with first as (
@@ -27,7 +44,10 @@ from first, (
              else 0 end) over (order by rows.position) as bytes
   from first, tm.outbox as rows
   where rows.lane = $1 and rows.position >= first.position
-    and rows.position < coalesce((select greatest(heavy.position, first.position + 1) from heavy), first.position + $3)) as o
+    and rows.position < coalesce((select greatest(heavy.position, first.position + 1) from heavy), first.position + $3)
+    and rows.position < coalesce((
+      select p.first_position from tm.pack p where p.lane = $1 and p.position > $2 order by p.position limit 1),
+      9223372036854775807)) as o
 where o.bytes <= $4 or o.position = first.position
 order by o.position, o.item
 
@@ -43,7 +63,9 @@ where lane = $1 and position = any($2::bigint[])
 -- name: pending_lanes
 select w.lane, last.position as newest
 from unnest($1::smallint[], $2::bigint[]) as w (lane, position) cross join lateral (
-  select o.position from tm.outbox o where o.lane = w.lane order by o.position desc limit 1) as last
+  select greatest(
+    (select o.position from tm.outbox o where o.lane = w.lane order by o.position desc limit 1),
+    (select p.position from tm.pack p where p.lane = w.lane order by p.position desc limit 1)) as position) as last
 where last.position > w.position
 
 -- name: published
@@ -73,8 +95,15 @@ from tm.timeline where lane = $1 order by timeline
 select topic, accepted_offset from tm.foreign_record where lane = $1 and accepted_offset is not null
 
 -- name: events_at
+-- Of a pack, from the log: its events are those of the commands that it holds.
 select item, sequence, command_id::text, payload is not null as has_event
 from tm.outbox where lane = $1 and position = $2
+union all
+select item, g.sequence - g.events + item + (g.events > 0)::int, g.command_id::text, g.events > 0
+from (select * from tm.pack where lane = $1 and position >= $2 order by position limit 1) as p
+join tm.log g on g.lane = p.lane and g.gen = p.gen and g.position = $2
+cross join lateral generate_series(0, greatest(g.events - 1, 0)) as item
+where p.first_position <= $2
 
 -- name: halt_lane
 insert into tm.halt (lane, code, detail)
@@ -90,7 +119,10 @@ update tm.generation g set outbox_sent_at = clock_timestamp()
 where g.closed_at is not null and g.outbox_sent_at is null and not exists (
   select from tm.lane l left join tm.published p on p.lane = l.lane
   cross join lateral (
-    select o.position from tm.outbox o where o.gen = g.gen and o.lane = l.lane order by o.position desc limit 1) as last
+    select greatest(
+      (select o.position from tm.outbox o where o.gen = g.gen and o.lane = l.lane order by o.position desc limit 1),
+      (select k.position from tm.pack k where k.gen = g.gen and k.lane = l.lane order by k.position desc limit 1)) as position)
+    as last
   where last.position > coalesce(p.position, 0))
 
 -- name: droppable_generations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import asyncpg
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
+from tidemill.outbox.pack import Pack
 from tidemill.outbox.ports import NOTHING_PUBLISHED, Fork, LaneEnd, OutboxItem, ParkedRecord, Published
 from tidemill.storage.database.header_json import headers_of
 from tidemill.storage.database.pool import Lender, connection
@@ -25,8 +27,22 @@ class OutboxDatabase:
 
     def __init__(self, pool: Lender) -> None:
         self._pool = pool
+        self._in_rows: set[int] = set()
+        """The lanes of which rows were found last: they are asked for first."""
 
-    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+    async def read(
+        self, lane_id: int, after: int, limit: int, max_bytes: int
+    ) -> list[OutboxItem] | list[Pack]:
+        if lane_id in self._in_rows and (rows := await self._rows(lane_id, after, limit, max_bytes)):
+            return rows
+        self._in_rows.discard(lane_id)
+        found = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
+        if not found[0]["rows_first"]:
+            return _dense([Pack._make(tuple(row)[1:]) for row in found if row["position"] is not None])
+        self._in_rows.add(lane_id)
+        return await self._rows(lane_id, after, limit, max_bytes)
+
+    async def _rows(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
         return [
             OutboxItem._make(row)
             for row in await self._fetch("read_outbox", lane_id, after, limit, max_bytes)
@@ -91,6 +107,14 @@ class OutboxDatabase:
     async def _fetch(self, statement: str, *arguments: Any) -> list[asyncpg.Record]:
         async with connection(self._pool) as borrowed:
             return await borrowed.fetch(_SQL[statement], *arguments)
+
+
+def _dense(packs: list[Pack]) -> list[Pack]:
+    """Return the packs at the front that follow each other: between others there are rows."""
+    for at, (before, pack) in enumerate(pairwise(packs), start=1):
+        if pack.first_position != before.position + 1:
+            return packs[:at]
+    return packs
 
 
 def _parked(row: asyncpg.Record) -> ParkedRecord:

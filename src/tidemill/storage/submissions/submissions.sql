@@ -12,7 +12,13 @@ cross join lateral (
 join tm.lane l on l.lane = g.lane
 left join lateral (
   select nullif(outbox.record_offset, -1) as record_offset, outbox.seconds from tm.outbox
-  where outbox.lane = g.lane and outbox.position = g.position and outbox.item = 0 limit 1) as o on true
+  where outbox.lane = g.lane and outbox.position = g.position and outbox.item = 0
+  union all
+  select nullif(coalesce(pack.offsets[g.position - pack.first_position + 1],
+                         pack.first_offset + g.position - pack.first_position), -1), pack.seconds
+  from (select * from tm.pack p where p.lane = g.lane and p.gen = g.gen and p.position >= g.position
+        order by p.position limit 1) as pack
+  where pack.first_position <= g.position) as o on true
 
 -- name: lanes_halted
 select l.aggregate, l.partition from tm.halt h join tm.lane l on l.lane = h.lane

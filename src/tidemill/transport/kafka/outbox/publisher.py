@@ -27,7 +27,14 @@ from aiokafka.errors import (
 
 from tidemill.domain.errors import Unavailable
 from tidemill.domain.lane import Lane
-from tidemill.outbox.ports import NOTHING_ACCEPTED, EncodedRecord, PublisherFenced, RecordRefused, Tails
+from tidemill.outbox.ports import (
+    NOTHING_ACCEPTED,
+    EncodedRecord,
+    PublisherFenced,
+    RecordRefused,
+    Slab,
+    Tails,
+)
 from tidemill.runtime.clock import SystemClock
 from tidemill.transport.kafka.client.client import (
     KafkaConnection,
@@ -37,8 +44,9 @@ from tidemill.transport.kafka.client.client import (
 from tidemill.transport.kafka.client.close import cut, hard_close, kill
 from tidemill.transport.kafka.client.errors import answering
 from tidemill.transport.kafka.client.start import start
+from tidemill.transport.kafka.outbox.compression import NONE, Compression
 from tidemill.transport.kafka.outbox.hanging_transactions import HangingWatch, end_hanging
-from tidemill.transport.kafka.outbox.record_batch import PackedBatch, pack
+from tidemill.transport.kafka.outbox.record_batch import BatchFormat, PackedBatch
 from tidemill.transport.kafka.outbox.tail import Look, TailReader, tail_of
 
 BATCH_BYTES: Final = 512 << 10
@@ -51,6 +59,8 @@ _PAUSE_S: Final = 0.1
 _MARGIN_MS: Final = 5_000
 _CLOCK: Final = SystemClock()
 
+Records = Sequence[EncodedRecord | Slab]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublisherSettings:
@@ -58,12 +68,13 @@ class PublisherSettings:
 
     `transactional`: whether a publication is one Kafka transaction. `timeout_s`: deadline of `start` and of one
     `publish`. `batch_bytes`: maximum size of one Kafka batch, at most the smallest `max.message.bytes` of the outbound
-    topics.
+    topics. `compression`: of batches.
     """
 
     transactional: bool = True
     timeout_s: float = 10.0
     batch_bytes: int = BATCH_BYTES
+    compression: Compression = NONE
 
 
 class KafkaLanePublisher:
@@ -106,7 +117,7 @@ class KafkaLanePublisher:
             self._watch.add(self)
         return tails
 
-    async def publish(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def publish(self, batches: Mapping[str, Records]) -> None:
         if self._failed:
             raise Unavailable(
                 "kafka", f"the publisher of {self._name} has failed before: close it, create a new one"
@@ -148,32 +159,32 @@ class KafkaLanePublisher:
             except (Unavailable, PublisherFenced):
                 return
 
-    async def _transaction(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def _transaction(self, batches: Mapping[str, Records]) -> None:
         await self._producer.begin_transaction()
         self._open = True
         await self._send(batches)
         self._open = False
         await self._producer.commit_transaction()
 
-    async def _send(self, batches: Mapping[str, Sequence[EncodedRecord]]) -> None:
+    async def _send(self, batches: Mapping[str, Records]) -> None:
         """Send the batches of each topic in order, the topics concurrently.
 
         A batch waits for the one before it: after a failed first batch of a producer the next one would be
         acknowledged, and leave a gap. And every answer is checked: the commit would not check them.
         """
         at_ms = int(_CLOCK.now().timestamp() * 1000)
-        packed = (self._packed(topic, records, at_ms) for topic, records in batches.items())
+        settings = self._settings
+        made = BatchFormat(
+            max_bytes=settings.batch_bytes,
+            at_ms=at_ms,
+            transactional=settings.transactional,
+            compression=settings.compression,
+        )
+        packed = (_packed(made, topic, records) for topic, records in batches.items())
         for wave in zip_longest(*packed):
             sent = [await self._submit(*each) for each in wave if each is not None]
             for answer in sent:
                 await answer
-
-    def _packed(
-        self, topic: str, records: Sequence[EncodedRecord], at_ms: int
-    ) -> Iterator[tuple[str, PackedBatch]]:
-        settings = self._settings
-        for batch in pack(records, settings.batch_bytes, at_ms=at_ms, transactional=settings.transactional):
-            yield topic, batch
 
     async def _submit(self, topic: str, batch: PackedBatch) -> Awaitable[Any]:
         partition = self.partitions[0].partition
@@ -259,6 +270,11 @@ class KafkaLanePublisher:
             return  # the next publisher of the lane does it, or the time-out
 
 
+def _packed(made: BatchFormat, topic: str, records: Records) -> Iterator[tuple[str, PackedBatch]]:
+    for batch in made.of(records):
+        yield topic, batch
+
+
 def _outbound(lane: Lane) -> list[TopicPartition]:
     topics = (lane.topics.events, lane.topics.outcomes, lane.topics.dead_letters)
     return [TopicPartition(topic, lane.partition) for topic in topics]
@@ -280,10 +296,14 @@ class KafkaPublishers:
         transactional: bool = True,
         timeout_s: float = 10.0,
         batch_bytes: int = BATCH_BYTES,
+        compression: Compression = NONE,
     ) -> None:
         self._connection = connection
         self._settings = PublisherSettings(
-            transactional=transactional, timeout_s=timeout_s, batch_bytes=batch_bytes
+            transactional=transactional,
+            timeout_s=timeout_s,
+            batch_bytes=batch_bytes,
+            compression=compression,
         )
         self._tails = TailReader(connection)
         self._watch = HangingWatch(self._tails)

@@ -8,8 +8,9 @@ import pytest
 from aiokafka.producer.message_accumulator import BatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
+from tests.support.engine.kafka_batches import pack
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
-from tidemill.transport.kafka.outbox.record_batch import PackedBatch, pack
+from tidemill.transport.kafka.outbox.record_batch import PackedBatch
 
 AT_MS = 1_790_000_000_123
 STATE = {"producer_id": 4711, "producer_epoch": 7, "base_sequence": 300}
