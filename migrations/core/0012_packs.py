@@ -34,6 +34,8 @@ comment on table tm.pack is 'The outbox in packs: Kafka records of one batch and
 alter table tm.pack alter column events set storage external, alter column outcomes set storage external;
 create index pack_lane on tm.pack (lane, position);
 
+-- Compression is a change for subscribers: lanes that are there keep none until a setting says otherwise.
+alter table tm.lane add column compressed boolean not null default false;
 alter table tm.generation add column packs boolean not null default false;
 update tm.generation set packs = true where closed_at is null and not exists (select from tm.lane);
 
@@ -173,4 +175,6 @@ def downgrade() -> None:
     """Drop the packs, of which none may be unsent."""
     run_script(UNSENT)
     run_script(procedures(packs=False))
-    run_script("drop table tm.pack; alter table tm.generation drop column packs")
+    run_script(
+        "drop table tm.pack; alter table tm.generation drop column packs; alter table tm.lane drop column compressed"
+    )

@@ -83,6 +83,7 @@ class LaneState(NamedTuple):
 
     `waits_...`: the command of a newer version that it waits for, if it does, as `commands.ports.Wait` has it.
     `served`: whether its owner is connected to the database; None without an owner, and where that cannot be seen.
+    `compressed`: whether its topics were compressed from the beginning.
     """
 
     lane: int
@@ -120,6 +121,7 @@ class LaneState(NamedTuple):
     waits_since: datetime | None = None
     waits_until: datetime | None = None
     served: bool | None = None
+    compressed: bool = False
 
     @property
     def owned(self) -> bool:

@@ -27,6 +27,7 @@ from tidemill.security.master_keys import MasterKeys
 from tidemill.settings.database_urls import is_local, travels_in_plain_text
 from tidemill.settings.policies import policy_text
 from tidemill.settings.values import (
+    Codecs,
     DatabaseUrl,
     HttpUrl,
     JsonObject,
@@ -293,6 +294,19 @@ class OutboxSettings(Group):
         "not only of single events, is just idempotent, some milliseconds faster; a replaced owner's repeats are "
         "dropped by `tm_sequence`, and where they end a topic its lane may halt with `TOPIC_BEHIND`",
     )
+
+    compression: Codecs = Field(
+        default="as-created",
+        description="Compression of events and outcomes: `none`, `gzip`, `snappy`, `zstd`, or `as-created`: zstd where "
+        "0.8.0 or a later version created the lanes, or else none. For single aggregates NAME=CODEC, separated by "
+        "commas: `zstd, users=none`. Each subscriber must be able to read it",
+    )
+
+    def codec_of(self, aggregate: str) -> str:
+        """Return how records of an aggregate are compressed: one of `CODECS`."""
+        parts = [part.strip().rpartition("=") for part in self.compression.split(",")]
+        named = {name: codec for name, _, codec in parts}
+        return named.get(aggregate, named.get("", "as-created"))
 
 
 class LakeSettings(Group):

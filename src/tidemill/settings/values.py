@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, SecretStr
@@ -15,6 +15,11 @@ from tidemill.settings.database_urls import check_database_url
 _SERVER = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+):\d{1,5}")
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s,:/\[\]]+)(:\d{1,5})?")
 _TOPIC_PREFIX = re.compile(r"[a-z0-9][a-z0-9-]*(\.[a-z0-9][a-z0-9-]*)*")
+
+
+AS_CREATED: Final = "as-created"
+CODECS: Final = (AS_CREATED, "none", "gzip", "snappy", "zstd")
+"""How the relay compresses; as-created: zstd where this version created the lanes, or else not at all."""
 
 
 def _bootstrap(value: str) -> str:
@@ -64,6 +69,17 @@ def _secret_keys(value: SecretStr) -> SecretStr:
     return value
 
 
+def _codecs(value: str) -> str:
+    for part in value.split(","):
+        aggregate, _, codec = part.strip().rpartition("=")
+        if codec not in CODECS or ("=" in part and not aggregate):
+            raise ValueError(
+                f"{part.strip()!r}: expected one of {', '.join(CODECS)}, and for single aggregates NAME=CODEC, "
+                "separated by commas"
+            )
+    return value
+
+
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
@@ -72,6 +88,7 @@ def _pattern(value: str) -> str:
     return value
 
 
+Codecs = Annotated[str, AfterValidator(_codecs)]
 DatabaseUrl = Annotated[SecretStr, AfterValidator(check_database_url)]
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 JsonObject = Annotated[SecretStr, AfterValidator(_json_object)]

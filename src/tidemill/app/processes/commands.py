@@ -51,6 +51,7 @@ from tidemill.runtime.clock import SystemClock
 from tidemill.runtime.service import Gate, Job
 from tidemill.runtime.service_group import ServiceGroup
 from tidemill.security.gate import with_secrets
+from tidemill.settings.values import AS_CREATED
 from tidemill.storage.admin.inspection import OperationsDatabase
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
@@ -68,6 +69,7 @@ from tidemill.transport.kafka.client.probe import KafkaProbe
 from tidemill.transport.kafka.commands.replies import KafkaReplies
 from tidemill.transport.kafka.commands.reply_records import ReplyRecords
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.compression import COMPRESSIONS
 from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, KafkaRecordFormat
@@ -185,11 +187,16 @@ async def stream_job(
     gate = TableGate(stream, StructureDatabase(common.pool.questions), applied_migrations(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
+    codec_name = settings.outbox.codec_of(stream.aggregate)
+    if codec_name == AS_CREATED:
+        codec_name = "zstd" if all(lane.compressed for lane in lanes) else "none"
+
     def make() -> ServiceGroup:
         publishers = KafkaPublishers(
             common.kafka,
             transactional=settings.outbox.transactional,
             batch_bytes=settings.topics.max_event_bytes,
+            compression=COMPRESSIONS[codec_name],
         )
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)

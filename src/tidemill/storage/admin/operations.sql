@@ -11,7 +11,8 @@ select l.lane, l.aggregate, l.partition, l.partitions, l.command_topic, l.event_
        w.record_offset as waits_before, w.schema as waits_schema, w.type as waits_type, w.service as waits_service,
        w.detail as waits_detail, w.since as waits_since, w.until as waits_until,
        case when not pg_is_in_recovery() then l.owner in (
-         select application_name from pg_stat_activity where datname = current_database()) end as served
+         select application_name from pg_stat_activity where datname = current_database()) end as served,
+       l.compressed
 from tm.lane l
 cross join lateral (
   select * from tm.batch where batch.lane = l.lane order by batch.batch desc, batch.gen desc limit 1) as b
@@ -164,8 +165,8 @@ select partition, partitions, command_topic, event_topic, outcome_topic, dead_le
 from tm.lane where aggregate = $1 order by partition
 
 -- name: create_lanes
-insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic)
-select $1, partition, $2, $3, $4, $5, $6 from generate_series(0, $2::int - 1) as partition order by partition
+insert into tm.lane (aggregate, partition, partitions, command_topic, event_topic, outcome_topic, dead_letter_topic, compressed)
+select $1, partition, $2, $3, $4, $5, $6, true from generate_series(0, $2::int - 1) as partition order by partition
 returning lane, partition
 
 -- name: open_ledgers
