@@ -45,6 +45,7 @@ from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.client.client import KafkaConnection
 from tidemill.transport.kafka.commands.source import KafkaCommandSource
+from tidemill.transport.kafka.outbox.compression import ZSTD
 from tidemill.transport.kafka.outbox.packs import KafkaPacks
 from tidemill.transport.kafka.outbox.publisher import KafkaPublishers
 from tidemill.transport.kafka.outbox.records import KafkaRecordFormat
@@ -148,7 +149,8 @@ async def work(
     async with _bench(where, of) as bench:
         stream = bench.part.stream
         codec = await StreamCodec.open(stream, bench.part.messages(), clock=SystemClock())
-        store, nobody = CommandDatabase(bench.pool), _NoRelay()
+        outcomes = await AvroOutcomeCodec.open(stream.topics, outcome_messages(), clock=SystemClock())
+        store, nobody = CommandDatabase(bench.pool, packs=KafkaPacks(outcomes)), _NoRelay()
         row_keys = RowKeys(MasterKeys.parse(_MASTER_KEY), DataKeyTransaction) if stream.secrets else None
         handlers = handlers_of(stream, codec, _EVENT_BYTES, row_keys)
         workers = Workers(IntakeOptions.workers)
@@ -183,7 +185,7 @@ async def relay(where: Arena, count: int) -> Reading:
     async with _bench(where) as bench:
         topics = bench.part.stream.topics
         outcomes = await AvroOutcomeCodec.open(topics, outcome_messages(), clock=SystemClock())
-        publishers = KafkaPublishers(bench.kafka)
+        publishers = KafkaPublishers(bench.kafka, compression=ZSTD)
         relays = LaneRelays(
             OutboxDatabase(bench.pool), publishers, outcomes, KafkaRecordFormat(), KafkaPacks(outcomes)
         )
