@@ -72,6 +72,7 @@ WITHOUT_SUITE = {
     "commands.Assignee": "our own side of a `CommandSource`: no adapter has one, its suite makes the calls",
     "outbox.EncodedRecord": _AS_BYTES,
     "outbox.LaneRecords": _AS_BYTES,
+    "outbox.PackFormat": _AS_BYTES,
     "outbox.RecordFormat": _AS_BYTES,
     "queries.ArchivedSpanReader": _READS + "tests/integration/queries/test_archived.py",
     "queries.DeclaredQueryStore": "no fake: what it does is to plan SQL: tests/integration/queries/test_declared.py",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -43,11 +43,12 @@ class CommandShown:
     repeats: Sequence[RepeatEntry] = field(default_factory=tuple)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class CommandLookup:
     """Looks commands up in the log."""
 
     catalog: StreamCatalog
+    _: KW_ONLY
     log: CommandLog
     lanes: LaneReader
     decoders: RecordDecoders

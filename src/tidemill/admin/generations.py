@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from tidemill import __version__
 from tidemill.admin.ports import ProcessReader
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import UsageError
@@ -22,7 +23,7 @@ class FormStore(Protocol):
     """The form of the open generation. Every call may raise `Unavailable`."""
 
     async def form(self) -> OutboxForm:
-        """Return it."""
+        """Return the form of the generation that is open."""
         ...
 
     async def use(self, *, packs: bool) -> None:
@@ -30,13 +31,13 @@ class FormStore(Protocol):
         ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class OutboxForms:
     """Shows and changes the form of the outbox. `version`: of this program."""
 
     store: FormStore
     processes: ProcessReader
-    version: str
+    version: str = __version__
 
     async def form(self) -> OutboxForm:
         """Return the present form."""
@@ -48,15 +49,14 @@ class OutboxForms:
         Raises:
             UsageError: a process of another version serves, which may not be able to read packs.
         """
-        others = [
-            each for each in await self.processes.processes() if each.version not in (None, self.version)
-        ]
+        serving = await self.processes.processes()
+        others = [process for process in serving if process.version not in (None, self.version)]
         if packs and others:
-            named = ", ".join(f"{each.process} ({each.version})" for each in others)
+            named = ", ".join(f"{process.process} ({process.version})" for process in others)
             raise UsageError(
-                f"processes of another version serve: {named}; it may not be able to read packs. Bring all to "
-                f"{self.version}, then repeat this",
+                f"processes of another version serve, which may not be able to read packs: {named}",
                 code=ErrorCode.OTHER_VERSION,
+                version=self.version,
             )
         await self.store.use(packs=packs)
         return await self.store.form()

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import cached_property, partial
 from typing import Self, TypeVar
 
-import uvloop
-
-from tidemill import __version__
 from tidemill.admin.archive.access import OpenAccess
 from tidemill.admin.archive.actions import ArchiveActions
 from tidemill.admin.archive.inspection import ArchiveInspection
@@ -48,7 +44,7 @@ from tidemill.projections.replay import ReplayParts
 from tidemill.queries.declared import DeclaredQueries
 from tidemill.queries.read_models import ReadModels
 from tidemill.runtime.clock import SystemClock
-from tidemill.security.by_hand import HandAction, journaled, operator, this_process
+from tidemill.security.by_hand import this_process
 from tidemill.security.journal_writer import Journal, JournalLimits
 from tidemill.storage.admin.archived_rows import HoldingsDatabase
 from tidemill.storage.admin.inspection import OperationsDatabase
@@ -129,19 +125,13 @@ class Admin:
     @property
     def commands(self) -> CommandLookup:
         """The outcome of a command."""
-        return CommandLookup(
-            catalog=self._catalog,
-            log=self.operations,
-            lanes=self.operations,
-            decoders=self._decoders,
-            entries=entries_of,
-        )
+        log = self.operations
+        return CommandLookup(self._catalog, log=log, lanes=log, decoders=self._decoders, entries=entries_of)
 
     @property
     def outbox_forms(self) -> OutboxForms:
         """In which form the outbox is written."""
-        store, processes = OutboxFormDatabase(self._pool), ProcessDatabase(self._pool)
-        return OutboxForms(store=store, processes=processes, version=__version__)
+        return OutboxForms(OutboxFormDatabase(self._pool), ProcessDatabase(self._pool))
 
     @property
     def lanes(self) -> LaneOverview:
@@ -388,26 +378,3 @@ class Admin:
         """`writes`: a read-only server is refused; for a question it is accepted."""
         opening = partial(open_pool, self._shared, self._settings, name=name, size=size, login=login)
         return LazyPool(partial(opening, timeouts=timeouts, writes=writes))
-
-
-async def ask(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
-    """Open what one question needs, and close it afterwards."""
-    async with Admin(deployment) as admin:
-        return await question(admin)
-
-
-async def act(deployment: Deployment, action: HandAction, work: Callable[[Admin], Awaitable[T]]) -> T:
-    """Do what an operator decided, between two entries of the journal."""
-    async with Admin(deployment) as admin, admin.journal(action.name) as journal:
-        admin.open_journal = journal
-        return await journaled(journal, action, operator(), partial(work, admin))
-
-
-def run_action(deployment: Deployment, action: HandAction, work: Callable[[Admin], Awaitable[T]]) -> T:
-    """Do what an operator decided in its own event loop, as a verb does."""
-    return uvloop.run(act(deployment, action, work))
-
-
-def run_question(deployment: Deployment, question: Callable[[Admin], Awaitable[T]]) -> T:
-    """Run a question in its own event loop, as a verb does."""
-    return uvloop.run(ask(deployment, question))

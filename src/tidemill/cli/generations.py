@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 
-class Form(StrEnum):
+class WrittenForm(StrEnum):
     """The forms of the outbox."""
 
     PACKS = "packs"
@@ -33,7 +33,9 @@ def show(as_json: AsJson = False) -> None:
 
 @app.command(epilog=examples("tidemill generations use packs", "tidemill generations use rows"))
 def use(
-    form: Annotated[Form, typer.Argument(help="packs, or rows, which the version before can read, too.")],
+    form: Annotated[
+        WrittenForm, typer.Argument(help="packs, or rows, which the version before can read, too.")
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Write the outbox in packs from now on, or in rows: both are read at any time.
@@ -41,7 +43,7 @@ def use(
     A new deployment begins with packs, which cost less; one that was upgraded keeps rows until this is called. To go
     back to the version before: use rows, wait until `generations show` counts no unsent packs, then install it.
     """
-    packs = form is Form.PACKS
+    packs = form is WrittenForm.PACKS
     used = session.act(f"generations use {form}", lambda admin: admin.outbox_forms.use(packs=packs))
     _tell(used, as_json)
 
@@ -50,7 +52,7 @@ def _tell(form: OutboxForm, as_json: bool) -> None:
     if as_json:
         print_json(form._asdict())
         return
-    name = Form.PACKS if form.packs else Form.ROWS
+    name = WrittenForm.PACKS if form.packs else WrittenForm.ROWS
     say(
         f"Generation {form.generation} is written in {name}; {form.unsent_packs} packs are not published yet."
     )

@@ -57,7 +57,7 @@ def deployment() -> Deployment:
 
 def ask(question: Callable[[Admin], Awaitable[T]]) -> T:
     """Return the answer to a question about the deployment that the settings describe. Raises what it raises."""
-    from tidemill.app.admin import run_question
+    from tidemill.app.actions import run_question
 
     return run_question(deployment(), question)
 
@@ -67,7 +67,7 @@ def act(action: str, work: Callable[[Admin], Awaitable[T]], **concerns: str | in
 
     Raises what `work` raises, and what the journal raises: then nothing was done.
     """
-    from tidemill.app.admin import run_action
+    from tidemill.app.actions import run_action
     from tidemill.security.by_hand import HandAction
 
     return run_action(deployment(), HandAction(action, concerns), work)

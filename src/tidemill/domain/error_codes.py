@@ -60,7 +60,7 @@ class ErrorCode(Code):
     UNKNOWN_SLICE = "UNKNOWN_SLICE", "see `tidemill retention status {table}`", ": "
     NOT_SET = "NOT_SET", "set it, or start servers with `tidemill dev up`", ": "
     LAKE_NOT_SET = "LAKE_NOT_SET", "set it to the folder or URL {purpose}", ": "
-    OTHER_VERSION = "OTHER_VERSION", "see `tidemill status` for the processes that serve", "; "
+    OTHER_VERSION = "OTHER_VERSION", "bring all processes to {version}, then repeat this", "; "
     LANE_NOT_HALTED = "LANE_NOT_HALTED", "see `tidemill lanes show {lane}`", ": "
     OTHER_HALT = "OTHER_HALT", "see `tidemill lanes show {lane}`", ": "
     LOGIN_REFUSED = "LOGIN_REFUSED", "see {settings}", "; "

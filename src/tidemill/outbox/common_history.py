@@ -75,8 +75,8 @@ async def agreement_of_lane(
     """Return the end of a lane's common history: first by batches, then within the one that differs."""
     points = await log.points(lane_id)
     agreed = await agreement(points, tail, forks, chain_at)
-    before = max((each for each in points if each.sequence <= agreed.sequence), default=Point(0, 0, 0))
-    end = next((each for each in points if each.sequence > before.sequence), None)
+    before = max((point for point in points if point.sequence <= agreed.sequence), default=Point(0, 0, 0))
+    end = next((point for point in points if point.sequence > before.sequence), None)
     if tail is None or end is None:
         return agreed
     finer = await log.points_between(lane_id, before, end)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from tidemill.domain.errors import LaneHalted
 from tidemill.domain.rejections import HaltCode
 from tidemill.outbox.pack import Pack
-from tidemill.outbox.ports import Place, Published, SentPositions, Slab
+from tidemill.outbox.ports import LanePlace, Published, SentPositions, Slab
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,18 @@ class PackedChunk:
 
     def events(self) -> list[Slab]:
         """Return what goes to the topic of events."""
-        return [Slab(each.events, each.sequence - each.sequence_before) for each in self.packs if each.events]
+        return [Slab(pack.events, pack.sequence - pack.sequence_before) for pack in self.packs if pack.events]
 
     def outcomes(self) -> list[Slab]:
         """Return what goes to the topic of outcomes."""
-        return [Slab(each.outcomes, each.position - each.first_position + 1) for each in self.packs]
+        return [Slab(pack.outcomes, pack.position - pack.first_position + 1) for pack in self.packs]
 
-    def parked(self) -> list[Place]:
+    def parked(self) -> list[LanePlace]:
         """Return the positions whose dead letters are to be sent."""
         return [
-            Place(*place)
-            for each in self.packs
-            for place in zip(each.parked or (), each.parked_sequences or (), strict=True)
+            LanePlace(*place)
+            for pack in self.packs
+            for place in zip(pack.parked or (), pack.parked_sequences or (), strict=True)
         ]
 
 

@@ -55,7 +55,7 @@ class PackFormat(Protocol):
         ...
 
 
-class Place(NamedTuple):
+class LanePlace(NamedTuple):
     """A position, with the last event up to it."""
 
     position: int
@@ -257,7 +257,9 @@ class LaneRecords(Protocol):
         """
         ...
 
-    def dead_letters(self, places: Sequence[Place], parked: Sequence[ParkedRecord]) -> list[EncodedRecord]:
+    def dead_letters(
+        self, places: Sequence[LanePlace], parked: Sequence[ParkedRecord]
+    ) -> list[EncodedRecord]:
         """Return the records at `places` unchanged, with what is wrong with them in Kafka Connect's headers."""
         ...
 

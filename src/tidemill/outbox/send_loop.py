@@ -18,12 +18,12 @@ from tidemill.outbox.pack import Pack
 from tidemill.outbox.packed_range import PackedChunk, packed_chunk_of, sendable
 from tidemill.outbox.ports import (
     EncodedRecord,
+    LanePlace,
     LanePublisher,
     OutboxItem,
     OutboxReader,
     OutcomeCodec,
     PackFormat,
-    Place,
     Published,
     Publishers,
     RecordFormat,
@@ -269,7 +269,7 @@ class Sending:
         else:
             events, outcomes = await self._events_and_outcomes(chunk)
             heads = chunk.heads(self._place.sent.dead_letters)
-            parked = [Place(head.position, head.sequence) for head in heads if head.outcome == _PARKED]
+            parked = [LanePlace(head.position, head.sequence) for head in heads if head.outcome == _PARKED]
         return [
             (TopicRole.EVENTS, topics.events, events),
             (TopicRole.OUTCOMES, topics.outcomes, outcomes),
@@ -287,7 +287,7 @@ class Sending:
             outcomes += more[1]
         return events, outcomes
 
-    async def _dead_letters(self, places: Sequence[Place]) -> list[EncodedRecord]:
+    async def _dead_letters(self, places: Sequence[LanePlace]) -> list[EncodedRecord]:
         if not places:
             return []
         positions = [place.position for place in places]
@@ -319,11 +319,11 @@ class Sending:
 
 
 def _count(records: Sequence[EncodedRecord | Slab]) -> int:
-    return sum(each.number if isinstance(each, Slab) else 1 for each in records)
+    return sum(record.number if isinstance(record, Slab) else 1 for record in records)
 
 
 def _singles(records: Sequence[EncodedRecord | Slab]) -> Iterator[EncodedRecord]:
-    return (each for each in records if not isinstance(each, Slab))
+    return (record for record in records if not isinstance(record, Slab))
 
 
 async def _slices(rows: Sequence[T]) -> AsyncIterator[Sequence[T]]:

@@ -168,6 +168,20 @@ class StreamOverrides:
     follower: Callable[[LaneRelays], LaneFollower] = lambda relays: relays
 
 
+def _publishers(common: Shared, lanes: Sequence[LaneState]) -> KafkaPublishers:
+    """Return what sends for the lanes of a stream."""
+    settings = common.deployment.settings
+    codec = settings.outbox.codec_of(lanes[0].aggregate)
+    if codec == AS_CREATED:
+        codec = "zstd" if all(lane.compressed for lane in lanes) else "none"
+    return KafkaPublishers(
+        common.kafka,
+        transactional=settings.outbox.transactional,
+        batch_bytes=settings.topics.max_event_bytes,
+        compression=COMPRESSIONS[codec],
+    )
+
+
 async def stream_job(
     shared: AsyncExitStack,
     common: Shared,
@@ -187,17 +201,8 @@ async def stream_job(
     gate = TableGate(stream, StructureDatabase(common.pool.questions), applied_migrations(common.deployment))
     streams = max(1, len(common.deployment.catalog.contexts))
 
-    codec_name = settings.outbox.codec_of(stream.aggregate)
-    if codec_name == AS_CREATED:
-        codec_name = "zstd" if all(lane.compressed for lane in lanes) else "none"
-
     def make() -> ServiceGroup:
-        publishers = KafkaPublishers(
-            common.kafka,
-            transactional=settings.outbox.transactional,
-            batch_bytes=settings.topics.max_event_bytes,
-            compression=COMPRESSIONS[codec_name],
-        )
+        publishers = _publishers(common, lanes)
         largest = settings.topics.max_event_bytes - ENVELOPE_BYTES
         means = RelaySettings(max_letter_bytes=largest).shared_by(streams)
         outbox = OutboxDatabase(common.relay_pool)

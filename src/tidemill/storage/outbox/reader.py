@@ -36,9 +36,9 @@ class OutboxDatabase:
         if lane_id in self._in_rows and (rows := await self._rows(lane_id, after, limit, max_bytes)):
             return rows
         self._in_rows.discard(lane_id)
-        found = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
-        if not found[0]["rows_first"]:
-            return _dense([Pack._make(tuple(row)[1:]) for row in found if row["position"] is not None])
+        packs = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
+        if not packs[0]["rows_first"]:
+            return _dense([Pack._make(tuple(row)[1:]) for row in packs if row["position"] is not None])
         self._in_rows.add(lane_id)
         return await self._rows(lane_id, after, limit, max_bytes)
 

@@ -1,4 +1,4 @@
-"""Compression of the relay's batches, by Kafka's numbers."""
+"""BatchCompression of the relay's batches, by Kafka's numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SNAPPY_HEADER: Final = b"\x82SNAPPY\x00" + (1).to_bytes(4, "big") * 2
 """Java's framing: a magic name, version and least compatible version; then blocks, each after its length."""
 
 
-class Compression(NamedTuple):
+class BatchCompression(NamedTuple):
     """A codec. `number`: what a batch says of it."""
 
     number: int
@@ -28,18 +28,23 @@ def _unsnappy(records: bytes) -> bytes:
     return bytes(cramjam.snappy.decompress_raw(records[len(_SNAPPY_HEADER) + 4 :]))
 
 
-NONE: Final = Compression(0, bytes, bytes)
-GZIP: Final = Compression(
+NONE: Final = BatchCompression(0, bytes, bytes)
+GZIP: Final = BatchCompression(
     1,
     lambda records: bytes(cramjam.gzip.compress(records, level=1)),
     lambda records: bytes(cramjam.gzip.decompress(records)),
 )
-SNAPPY: Final = Compression(2, _snappy, _unsnappy)
-ZSTD: Final = Compression(
+SNAPPY: Final = BatchCompression(2, _snappy, _unsnappy)
+ZSTD: Final = BatchCompression(
     4,
     lambda records: bytes(cramjam.zstd.compress(records, level=1)),
     lambda records: bytes(cramjam.zstd.decompress(records)),
 )
 
-COMPRESSIONS: Final[Mapping[str, Compression]] = {"none": NONE, "gzip": GZIP, "snappy": SNAPPY, "zstd": ZSTD}
+COMPRESSIONS: Final[Mapping[str, BatchCompression]] = {
+    "none": NONE,
+    "gzip": GZIP,
+    "snappy": SNAPPY,
+    "zstd": ZSTD,
+}
 """By the names that Kafka's clients use. LZ4 is left out: its readers may reserve 4 MiB for each batch."""

@@ -134,13 +134,13 @@ def _heads(items: Sequence[OutboxItem]) -> Sequence[OutboxItem]:
     """Return the rows that carry outcomes; `sequence`: the position's last event."""
     if not any(item.item for item in items):
         return items
-    found: list[OutboxItem] = []
+    heads: list[OutboxItem] = []
     for item in items:
         if item.item == 0:
-            found.append(item)
+            heads.append(item)
         else:
-            found[-1] = found[-1]._replace(sequence=item.sequence)
-    return found
+            heads[-1] = heads[-1]._replace(sequence=item.sequence)
+    return heads
 
 
 def _ends(records: Sequence[EncodedRecord]) -> list[int]:
@@ -268,12 +268,12 @@ def _following(head: OutboxItem, event: OutboxItem) -> OutboxItem:
 def entries_of(pack: Pack, position: int) -> list[SentEntry]:
     """Return what a pack holds of a position: see `admin.ports.PackEntries`."""
     encoded = position - pack.moved_positions
-    found: list[SentEntry] = []
+    entries: list[SentEntry] = []
     for body in bodies(ZSTD.decompress(pack.events)) if pack.events else ():
         event = _event(body, pack)
         if event.position == encoded:
-            found.append(_entry(body, pack, position, event))
-    return found or [
+            entries.append(_entry(body, pack, position, event))
+    return entries or [
         _entry(body, pack, position)
         for body in bodies(ZSTD.decompress(pack.outcomes))
         if int(dict(decode_record(body)[2])["tm_position"] or b"") == encoded

@@ -44,7 +44,7 @@ from tidemill.transport.kafka.client.client import (
 from tidemill.transport.kafka.client.close import cut, hard_close, kill
 from tidemill.transport.kafka.client.errors import answering
 from tidemill.transport.kafka.client.start import start
-from tidemill.transport.kafka.outbox.compression import NONE, Compression
+from tidemill.transport.kafka.outbox.compression import NONE, BatchCompression
 from tidemill.transport.kafka.outbox.hanging_transactions import HangingWatch, end_hanging
 from tidemill.transport.kafka.outbox.record_batch import BatchFormat, PackedBatch
 from tidemill.transport.kafka.outbox.tail import Look, TailReader, tail_of
@@ -74,7 +74,7 @@ class PublisherSettings:
     transactional: bool = True
     timeout_s: float = 10.0
     batch_bytes: int = BATCH_BYTES
-    compression: Compression = NONE
+    compression: BatchCompression = NONE
 
 
 class KafkaLanePublisher:
@@ -296,7 +296,7 @@ class KafkaPublishers:
         transactional: bool = True,
         timeout_s: float = 10.0,
         batch_bytes: int = BATCH_BYTES,
-        compression: Compression = NONE,
+        compression: BatchCompression = NONE,
     ) -> None:
         self._connection = connection
         self._settings = PublisherSettings(

@@ -14,7 +14,7 @@ from typing import Final, cast
 from aiokafka.record.util import calc_crc32c
 
 from tidemill.outbox.ports import EncodedRecord, Slab
-from tidemill.transport.kafka.outbox.compression import NONE, ZSTD, Compression
+from tidemill.transport.kafka.outbox.compression import NONE, ZSTD, BatchCompression
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.wire.varint import VARINT, decode_varint
 
@@ -41,7 +41,7 @@ class PackedBatch:
     """Records ready to be sent: the interface of `AIOKafkaProducer.send_batch`, and nothing can be added."""
 
     def __init__(
-        self, records: bytes, count: int, *, at_ms: int, transactional: bool, compression: Compression
+        self, records: bytes, count: int, *, at_ms: int, transactional: bool, compression: BatchCompression
     ) -> None:
         """`records`: `count` of them as `numbered` returns them, compressed as `compression` says."""
         self._at_ms = at_ms
@@ -120,7 +120,7 @@ class BatchFormat:
     max_bytes: int
     at_ms: int
     transactional: bool
-    compression: Compression = NONE
+    compression: BatchCompression = NONE
 
     def of(self, records: Sequence[EncodedRecord | Slab]) -> Iterator[PackedBatch]:
         """Yield batches of records or of slabs, in order: all are of one kind."""

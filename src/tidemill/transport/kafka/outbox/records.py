@@ -28,7 +28,7 @@ from typing import Final, NamedTuple
 
 from tidemill.domain.lane import Lane
 from tidemill.domain.rejections import ParkingCode
-from tidemill.outbox.ports import EncodedRecord, OutboxItem, ParkedRecord, Place, SentPositions
+from tidemill.outbox.ports import EncodedRecord, LanePlace, OutboxItem, ParkedRecord, SentPositions
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.wire.record_format import Header, encode_field, encode_header
 from tidemill.transport.wire.varint import VARINT
@@ -155,13 +155,15 @@ class RecordBuilder:
                 others.append(_record(b"".join(outcome)))
         return events, others
 
-    def dead_letters(self, places: Sequence[Place], parked: Sequence[ParkedRecord]) -> list[EncodedRecord]:
+    def dead_letters(
+        self, places: Sequence[LanePlace], parked: Sequence[ParkedRecord]
+    ) -> list[EncodedRecord]:
         return [self._dead_letter(place, record) for place, record in zip(places, parked, strict=True)]
 
     def record(self, key: bytes | None, value: bytes | None, headers: Sequence[Header]) -> OutboundRecord:
         return OutboundRecord(key, value, headers)
 
-    def _dead_letter(self, place: Place, record: ParkedRecord) -> OutboundRecord:
+    def _dead_letter(self, place: LanePlace, record: ParkedRecord) -> OutboundRecord:
         where = [
             self._timeline,
             ("tm_position", b"%d" % place.position),

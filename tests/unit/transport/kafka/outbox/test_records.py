@@ -14,7 +14,7 @@ from tests.support.engine.outbox import Scribe, lane_of
 from tidemill.commands.validation import MAX_KEY_BYTES
 from tidemill.domain.headers import CUT_HEADERS, CutHeaders
 from tidemill.outbox.dead_letter_size import truncated_to
-from tidemill.outbox.ports import EncodedRecord, OutboxItem, ParkedRecord, Place, SentPositions
+from tidemill.outbox.ports import EncodedRecord, LanePlace, OutboxItem, ParkedRecord, SentPositions
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.records import ENVELOPE_BYTES, RecordBuilder
 
@@ -172,7 +172,7 @@ def test_long_keys_are_not_kept() -> None:
 def test_a_dead_letter_is_untouched_but_for_what_is_wrong_with_it() -> None:
     sent: tuple[tuple[str, bytes | None], ...] = (("a", b"\x00\xff"), ("a", None), ("", b""))
     record = ParkedRecord(9, "t.commands.v1", 3, 8, None, b"\x00junk", sent, "MALFORMED", "cut off")
-    (letter,) = RecordBuilder(LANE, 1).dead_letters([Place(9, 5)], [record])
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([LanePlace(9, 5)], [record])
     assert (letter.key, letter.value) == (None, b"\x00junk")
     assert tuple(letter.headers[:3]) == sent
     assert dict(letter.headers[3:]) == {
@@ -192,7 +192,7 @@ def test_a_dead_letter_is_untouched_but_for_what_is_wrong_with_it() -> None:
 
 def test_a_record_that_ended_a_process_says_at_which_stage() -> None:
     record = ParkedRecord(1, "t", 0, 0, b"k", None, (), "CRASHED", "five times")
-    (letter,) = RecordBuilder(LANE, 1).dead_letters([Place(1, 1)], [record])
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([LanePlace(1, 1)], [record])
     assert dict(letter.headers)["__connect.errors.stage"] == b"TASK_PUT"
     assert letter.value is None
 
@@ -202,7 +202,7 @@ def test_every_header_is_documented() -> None:
     (event,), (outcome,) = records(item(correlation="c", trace="t"))
     cut = CutHeaders(CUT_HEADERS, b"1,001 headers")
     parked = ParkedRecord(1, "t", 0, 0, None, None, (cut,), "TOO_BIG", "d")
-    (letter,) = RecordBuilder(LANE, 1).dead_letters([Place(1, 1)], [parked])
+    (letter,) = RecordBuilder(LANE, 1).dead_letters([LanePlace(1, 1)], [parked])
     documented = set(re.findall(r"^\| `([\w.-]+)` \|", text, re.MULTILINE))
     bare = truncated_to(letter, parked, "goods/0", 0, OutboundRecord)
     after_a_restore = RecordBuilder(LANE, 2, ((3, 4),))
