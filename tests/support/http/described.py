@@ -149,7 +149,7 @@ def _parameters_of(operation: Mapping[str, Any], schema: Mapping[str, Any]) -> I
         yield {
             "name": name,
             "in": "query",
-            "required": True,
+            "required": operation["operationId"].startswith("list"),  # an estimated count needs no bound
             "schema": {"type": "string", "enum": [NOT_BEFORE]},
         }
 
