@@ -51,14 +51,14 @@ def sendable(
 ) -> Sequence[Pack]:
     """Return those of `packs` at the front that can be sent as they are: nothing of them was sent, none is stale.
 
-    `limit`: how many positions may be sent at once.
+    `limit`: how many positions may be sent at once, if they are several packs.
     """
     if packs[0].first_position <= before.position or packs[0].first_position <= sent.outcomes:
         return ()
     if packs[0].sequence_before < sent.sequence or packs[0].first_position <= sent.dead_letters:
         return ()
     for count, pack in enumerate(packs):
-        if pack.timeline != timeline or pack.position - before.position > limit:
+        if pack.timeline != timeline or (count and pack.position - before.position > limit):
             return packs[:count]
     return packs
 
