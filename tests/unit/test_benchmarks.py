@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
+from xml.etree import ElementTree as ET
 
 import pytest
 from pydantic import ValidationError
 
+from benchmarks import plot
 from benchmarks.against import Comparison, Turn, tables
 from benchmarks.data import PARTITIONS, market_data, with_odd
 from benchmarks.outside import HOPS, Cost
@@ -76,3 +78,16 @@ def test_the_comparison_allows_what_the_old_version_differs_from_itself(
 ) -> None:
     assert {Comparison.of(turns, hop).verdict for hop in HOPS} == {verdict}
     assert sum(table.row_count for table in tables(turns)) == 5 * len(HOPS)
+
+
+def test_a_comparison_is_drawn_with_its_medians() -> None:
+    """A bar for each version and process, as long as its figures say, and text that says the same."""
+    costs = {"old": (60.0, 20.0), "new": (30.0, 10.0), "old again": (60.0, 20.0)}
+    turn = {
+        side: {"commands": {"own_us": own, "postgres_us": theirs}} for side, (own, theirs) in costs.items()
+    }
+    picture = ET.fromstring(plot.drawing({"turns": [turn, turn]}))
+    bars = [float(bar.attrib["width"]) for bar in picture.iter("{http://www.w3.org/2000/svg}rect")][-4:]
+    assert [round(bar / bars[3], 2) for bar in bars] == [6.0, 2.0, 3.0, 1.0]
+    texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts[-4:] == ["commands, old", "80.0", "commands, new", "40.0"]
