@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any
 from uuid import UUID
 
+from tidemill.admin.lanes.states import find_lane
 from tidemill.admin.ports import CommandLog, LaneReader, PackEntries
 from tidemill.admin.records.ports import RecordDecoder, RecordDecoders
-from tidemill.admin.rows import CommandEntry, RepeatEntry, SentEntry
+from tidemill.admin.rows import CommandEntry, LaneState, RepeatEntry, SentEntry
 from tidemill.catalog.streams import StreamCatalog
 from tidemill.domain.errors import Unreadable, UsageError
 from tidemill.domain.identity import event_id, identify
@@ -64,25 +65,41 @@ class CommandLookup:
         """
         identity = identity_of(command_id, service)
         lanes = {state.lane: state for state in await self.lanes.lanes()}
-        shown = []
-        for entry in await self.log.command(identity):
-            stored = await self.log.sent(entry.lane, entry.position)
-            sent = self.entries(stored, entry.position) if isinstance(stored, Pack) else stored
-            head = sent[0] if sent else None
-            shown.append(
-                CommandShown(
-                    command_id=command_id,
-                    outcome=Outcome.of_letter(entry.outcome),
-                    entry=entry,
-                    record_offset=head.record_offset if head else None,
-                    key=head.key if head else None,
-                    correlation=head.correlation if head else None,
-                    published=(lanes[entry.lane].published_position or 0) >= entry.position,
-                    events=await self._events(entry, sent),
-                    repeats=await self.log.repeats(identity, repeats) if repeats else (),
-                )
+        again = await self.log.repeats(identity, repeats) if repeats else ()
+        return [
+            replace(await self._shown(entry, lanes[entry.lane], command_id), repeats=again)
+            for entry in await self.log.command(identity)
+        ]
+
+    async def at(self, lane: str, position: int) -> CommandShown:
+        """Return what became of the record at a position of a lane, named by its id or as `AGGREGATE/PARTITION`.
+
+        Raises:
+            UsageError: there is no such lane, or its log does not hold the position.
+        """
+        state = await find_lane(self.lanes, lane)
+        entry = await self.log.logged_at(state.lane, position)
+        if entry is None:
+            raise UsageError(
+                f"the log of lane {state.name} holds no position {position}: it ends with {state.position}, and a "
+                "generation leaves after the duplicate horizon"
             )
-        return shown
+        return await self._shown(entry, state, str(entry.command_id or "-"))
+
+    async def _shown(self, entry: CommandEntry, state: LaneState, command_id: str) -> CommandShown:
+        stored = await self.log.sent(entry.lane, entry.position)
+        sent = self.entries(stored, entry.position) if isinstance(stored, Pack) else stored
+        head = sent[0] if sent else None
+        return CommandShown(
+            command_id=command_id,
+            outcome=Outcome.of_letter(entry.outcome),
+            entry=entry,
+            record_offset=head.record_offset if head else None,
+            key=head.key if head else None,
+            correlation=head.correlation if head else None,
+            published=(state.published_position or 0) >= entry.position,
+            events=await self._events(entry, sent),
+        )
 
     async def _events(self, entry: CommandEntry, sent: Sequence[SentEntry]) -> list[EventShown]:
         rows = [(row, row.payload) for row in sent if row.payload is not None]

@@ -81,6 +81,10 @@ class CommandLog(Protocol):
         """Return the log's rows of a command: none or one, unless a restored database holds two histories."""
         ...
 
+    async def logged_at(self, lane_id: int, position: int) -> CommandEntry | None:
+        """Return the log's row of a position; None if it is not there, or not any more."""
+        ...
+
     async def repeats(self, command_id: UUID, limit: int) -> list[RepeatEntry]:
         """Return the records that repeated a command's id. Reads the whole log."""
         ...

@@ -155,14 +155,17 @@ class LedgerEntry(NamedTuple):
 
 
 class CommandEntry(NamedTuple):
-    """The outcome of a command: its row in the log. `rows`: how many the command appended or changed."""
+    """The outcome of a command: its row in the log. `rows`: how many the command appended or changed.
+
+    `command_id`: None of a record that repeats an id, or could not be read.
+    """
 
     lane: int
     aggregate: str
     partition: int
     gen: int
     position: int
-    command_id: UUID
+    command_id: UUID | None
     outcome: bytes
     events: int
     sequence: int

@@ -40,7 +40,7 @@ def show(
     if as_json:
         print_json(found)
     for each in [] if as_json else found:
-        _show(each)
+        print_command(each)
     if not found:
         note(
             f"No command {command_id} is known: it has not been consumed yet, or its generation has left the log."
@@ -48,7 +48,8 @@ def show(
         raise typer.Exit(1)
 
 
-def _show(found: CommandShown) -> None:
+def print_command(found: CommandShown) -> None:
+    """Print what became of a command."""
     entry = found.entry
     colour = "green" if found.outcome == "applied" else "red"
     say(

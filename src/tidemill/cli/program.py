@@ -19,6 +19,7 @@ from tidemill.cli import (
     generations,
     lanes,
     migrate,
+    outbox,
     principals,
     projections,
     publish,
@@ -57,6 +58,7 @@ _ORDER: Final = (
     "status",
     "lanes",
     "generations",
+    "outbox",
     "audit",
     "dead-letters",
     "projections",
@@ -121,6 +123,7 @@ program.add_typer(command.app, name="command", rich_help_panel=ASK)
 program.command("status", rich_help_panel=OPERATE, epilog=status.EXAMPLES)(status.status)
 program.add_typer(lanes.app, name="lanes", rich_help_panel=OPERATE)
 program.add_typer(generations.app, name="generations", rich_help_panel=OPERATE)
+program.add_typer(outbox.app, name="outbox", rich_help_panel=OPERATE)
 program.command("audit", rich_help_panel=OPERATE, epilog=audit.EXAMPLES)(audit.audit)
 program.add_typer(dead_letters.app, name="dead-letters", rich_help_panel=OPERATE)
 program.add_typer(projections.app, name="projections", rich_help_panel=OPERATE)

@@ -78,6 +78,10 @@ class OperationsDatabase:
     async def command(self, command_id: UUID) -> list[CommandEntry]:
         return [CommandEntry._make(row) for row in await self._fetch("commands_logged", command_id)]
 
+    async def logged_at(self, lane_id: int, position: int) -> CommandEntry | None:
+        rows = await self._fetch("logged_at", lane_id, position)
+        return CommandEntry._make(rows[0]) if rows else None
+
     async def repeats(self, command_id: UUID, limit: int) -> list[RepeatEntry]:
         async with connection(self._pool) as borrowed, borrowed.transaction(readonly=True):
             await borrowed.execute("set local statement_timeout = 0")

@@ -52,6 +52,13 @@ select g.lane, l.aggregate, l.partition, g.gen, g.position, g.command_id, g.outc
 from tm.log g join tm.lane l using (lane)
 where g.command_id = $1 order by g.gen, g.position
 
+-- name: logged_at
+-- By place; of a restored database, which may hold two histories, the newer one.
+select g.lane, l.aggregate, l.partition, g.gen, g.position, g.command_id, g.outcome, g.events, g.sequence, g.at, g.type,
+       g.service, g.code, g.detail, coalesce(g.rows, case when g.outcome = 'a' and g.events > 0 then 1 else 0 end) as rows
+from tm.log g join tm.lane l using (lane)
+where g.lane = $1 and g.position = $2 order by g.gen desc limit 1
+
 -- name: repeats_logged
 -- Reads the whole log: there is no index for it, since only operators ask.
 select g.lane, l.aggregate, l.partition, g.gen, g.position, g.outcome, g.at, g.type, g.service, g.code, g.detail
