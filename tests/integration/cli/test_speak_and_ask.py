@@ -167,6 +167,14 @@ def test_a_command_is_found_by_its_id(served: Installation, symbol: str) -> None
     assert len(found["events"]) == len(found["repeats"]) == 1
     assert served("command", "show", order, expect=2).err.endswith("add --service NAME\n")
     assert "No command" in served("command", "show", str(uuid4()), expect=1).err
+    place = f"{found['entry']['aggregate']}/{found['entry']['partition']}", str(found["entry"]["position"])
+    by_place = served("outbox", "show", *place, "--json").json()
+    assert by_place["events"] == found["events"]
+    assert (by_place["key"], by_place["record_offset"]) == (found["key"], found["record_offset"])
+    repeat = found["repeats"][0]
+    told = served("outbox", "show", f"{repeat['aggregate']}/{repeat['partition']}", str(repeat["position"]))
+    assert "duplicate" in told.out
+    assert "holds no position" in served("outbox", "show", place[0], "999999", expect=2).err
 
 
 def test_status_waits_until_everything_is_served(served: Installation) -> None:
