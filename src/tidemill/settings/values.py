@@ -74,8 +74,8 @@ def _codecs(value: str) -> str:
         aggregate, _, codec = part.strip().rpartition("=")
         if codec not in CODECS or ("=" in part and not aggregate):
             raise ValueError(
-                f"{part.strip()!r}: expected one of {', '.join(CODECS)}, and for single aggregates NAME=CODEC, "
-                "separated by commas"
+                f"expected one of {', '.join(CODECS)}, and NAME=CODEC for single aggregates, separated by commas; "
+                f"not {part.strip()!r}"
             )
     return value
 
