@@ -14,7 +14,10 @@ from tests.acceptance.outsider_findings import Finding, compare, json_text
 
 SERIES = "time_series_metadata"
 MAX_REST = timedelta(hours=1)
-REMOVALS = {"time_series_numeric_points": "tidemill.time_series.RemoveSupersededNumericPoints"}
+REMOVALS = {
+    "time_series_data_points": "tidemill.time_series.RemoveSupersededTimeSeriesPoints",
+    "time_series_numeric_points": "tidemill.time_series.RemoveSupersededNumericPoints",
+}
 """Table -> the command of the service's own by which points of superseded revisions leave it."""
 NOTHING_OPEN = {"open_save": None, "open_points": 0, "open_expires_at": None}
 

@@ -1,6 +1,6 @@
 """Saves, appends and reads at once, by several programs, while what serves is killed: a reader sees a revision whole.
 
-Of a series by time and of one with a numeric axis, whose superseded points are removed meanwhile.
+Of a series by time and of one with a numeric axis; superseded points of both are removed meanwhile.
 
 `TIDEMILL_SERIES_KILLS` (default 1; the trials take 20) says how often it is killed; a server once for each ten.
 """
@@ -22,6 +22,7 @@ from typing import Any
 import asyncpg
 import pytest
 
+from tests.acceptance.outsider_series import REMOVALS
 from tests.acceptance.test_all_contexts import Encoder
 from tests.support.clients.clients import Outgoing
 from tests.support.clients.journeys import Deployment
@@ -59,7 +60,7 @@ SERVER_ENDED = (
     asyncpg.OperatorInterventionError,
 )
 REMOVED = "select coalesce(sum(rows), 0)::bigint as rows from tm.log where service = 'tidemill.superseded'"
-STAYED = "select count(*) as rows from public.time_series_numeric_points"
+STAYED = "select count(*) as rows from public.{}"
 
 
 @dataclass(frozen=True)
@@ -265,6 +266,17 @@ def test_every_read_is_one_whole_revision_also_when_a_server_is_killed(
     assert_every_read_is_whole(deployment, seed, [restart] * max(1, KILLS // 10))
 
 
+def assert_superseded_points_leave(deployment: Deployment, series: Series) -> None:
+    counted = COUNTED.format(series.table).replace("$1", f"'{series.name}'")
+    (points,) = deployment.installation.fetch(counted)
+    eventually_blocking(
+        lambda: deployment.installation.fetch(STAYED.format(series.table))[0]["rows"] == points["points"],
+        what=f"all superseded points of {series.table} to leave",
+    )
+    removals = f"{REMOVED} and type = '{REMOVALS[series.table]}'"
+    assert deployment.installation.fetch(removals)[0]["rows"] > 0
+
+
 def assert_every_read_is_whole(
     deployment: Deployment, seed: int, kills: Sequence[Callable[[], None]]
 ) -> None:
@@ -293,12 +305,8 @@ def assert_every_read_is_whole(
     assert {"SAVE_OPEN", "NO_SAVE"} <= codes, "savers met"
     assert results["tidemill.time_series.CompleteTimeSeriesSave", None] > 0
     assert "SAVE_INCOMPLETE" not in codes, "the points of two saves did not mix"
-    (points,) = deployment.installation.fetch(COUNTED.format(NUMERIC.table).replace("$1", "'n'"))
-    eventually_blocking(
-        lambda: deployment.installation.fetch(STAYED)[0]["rows"] == points["points"],
-        what="all superseded points on the numeric axis to leave",
-    )
-    assert deployment.installation.fetch(REMOVED)[0]["rows"] > 0
+    for series in BOTH:
+        assert_superseded_points_leave(deployment, series)
     deployment("audit", "--wait", "300")
     deployment.assert_balanced_by_an_outsider()
     deployment("projections", "verify", "time-series-metadata")

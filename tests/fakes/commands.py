@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
+from tests.fakes.table_parts import chunk_start, overlaps_one, parts_of
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
-from tidemill.commands.superseded_ports import OwnerOfFacts
+from tidemill.commands.superseded_ports import OwnerOfFacts, SupersededFacts, TablePart
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.errors import (
@@ -27,9 +28,9 @@ from tidemill.domain.errors import (
 )
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
-from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.stream import Stream
+from tidemill.domain.table_shape import TableShape
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.database.header_json import headers_text
 
@@ -77,17 +78,20 @@ class Tables:
             {name: dict(rows) for name, rows in self.joined.items()},
         )
 
-    def superseded(self, facts: CurrentFacts, owner: State) -> dict[str, list[tuple[Any, ...]]]:
-        """Return the facts of each owner whose revision can never be current again."""
+    def superseded(self, of: SupersededFacts) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the facts of each owner, in a part of their table, whose revision can never be current again."""
+        facts, owner, part = of
         assert facts.removal is not None
         removable: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
         names = [column.name for column in facts.table.columns]
         key_at, number_at = names.index(facts.owner), names.index(facts.revision)
         for row in self.appended.get(facts.table.name, []):
-            of = self.states[owner.table.name][row[key_at]]
-            kept = {getattr(of, facts.revision)}
-            if getattr(of, facts.removal.filled) is not None:
-                kept.add(getattr(of, facts.removal.newest))
+            held = self.states[owner.table.name][row[key_at]]
+            kept = {getattr(held, facts.revision)}
+            if getattr(held, facts.removal.filled) is not None:
+                kept.add(getattr(held, facts.removal.newest))
+            if part.start is not None and chunk_start(row[0]) != part.start:
+                continue
             if row[number_at] not in kept:
                 removable[row[key_at]].append(row)
         return removable
@@ -211,13 +215,18 @@ class MemoryCommandStore:
         ]
         return sorted(pair for pair in over if pair > after)[:limit]
 
+    async def removable_parts(self, table: TableShape) -> list[TablePart]:
+        self.check()
+        parts = parts_of(table, self.tables.appended.get(table.name, []))
+        return [part for part in parts if not overlaps_one(part, self.closed)]
+
     async def owners_of_superseded(
-        self, facts: CurrentFacts, owner: State, after: str, limit: int
+        self, facts: SupersededFacts, after: str, limit: int
     ) -> list[OwnerOfFacts]:
         self.check()
-        rows = self.tables.states.get(owner.table.name, {})
+        rows = self.tables.states.get(facts.owner.table.name, {})
         keys = sorted(key for key in rows if key > after)[:limit]
-        superseded = self.tables.superseded(facts, owner)
+        superseded = self.tables.superseded(facts)
         return [OwnerOfFacts(key, bool(superseded.get(key))) for key in keys]
 
     def unit_of_work(self) -> AbstractAsyncContextManager[MemoryWork]:
@@ -314,10 +323,12 @@ class MemoryWork:
         return {key: held[key] for key in keys if key in held}
 
     async def remove_superseded(
-        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
+        self, facts: SupersededFacts, keys: Sequence[str], limit: int
     ) -> dict[str, int]:
-        held = self.tables.appended.get(facts.table.name, [])
-        superseded = self.tables.superseded(facts, owner)
+        if facts.part not in await self.store.removable_parts(facts.facts.table):
+            return {}
+        held = self.tables.appended.get(facts.facts.table.name, [])
+        superseded = self.tables.superseded(facts)
         removed = [(key, row) for key in keys for row in superseded.get(key, [])][:limit]
         for _, row in removed:
             held.remove(row)

@@ -301,7 +301,7 @@ class Context:
         secrets_declared(self.commands, self.states)
         check_features(self.aggregate, self.community, self._appended_tables, self.retention)
         for facts in self.current:
-            check_current(self.aggregate, facts, self._appended_tables, self.states, self.retention)
+            check_current(self.aggregate, facts, self._appended_tables, self.states)
         if decided and not self.keyed:
             raise ContractError(f"context {self.aggregate}: only append contexts may accept any key")
         if self.batch_bytes is not None and self.batch_bytes < 1:

@@ -65,13 +65,6 @@ class CurrentFacts:
         return frozenset(own if self.removal is None else own | {self.removal.newest, self.removal.filled})
 
 
-class ArchivedTable(Protocol):
-    """A retention, as far as it says of which table it is."""
-
-    @property
-    def table(self) -> TableShape: ...
-
-
 class OwnerState(Protocol):
     """A state whose rows may own facts."""
 
@@ -87,12 +80,10 @@ def check_current(
     facts: CurrentFacts,
     appended: Collection[TableShape],
     states: Sequence[OwnerState],
-    retention: ArchivedTable | None = None,
 ) -> None:
     """Raise `ContractError` for facts whose owner, or whose revision, is not there to be compared.
 
-    `appended`: the tables to which the context appends. `states`: its states. `retention`: of the table whose
-    rows leave by the archive alone.
+    `appended`: the tables to which the context appends. `states`: its states.
     """
     owner = next((state.table for state in states if state.name == facts.of), None)
     if facts.table not in appended or owner is None:
@@ -106,10 +97,6 @@ def check_current(
     ):
         raise ContractError(
             f"context {aggregate}: {facts.view.name}: {facts.table.name} or {facts.of} lacks a column"
-        )
-    if facts.removal is not None and retention is not None and facts.table is retention.table:
-        raise ContractError(
-            f"context {aggregate}: {facts.table.name} has a retention: its rows leave by the archive, not by a removal"
         )
 
 

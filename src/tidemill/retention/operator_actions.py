@@ -62,8 +62,12 @@ async def hold(
     span: tuple[datetime | None, datetime | None],
     operator: Operator,
 ) -> Held:
-    """Hold the rows of a span, whatever the policy says; slices in progress are stopped."""
+    """Hold the rows of a span, whatever the policy says; slices in progress are stopped.
+
+    Raises `Busy` if batches do not release the table.
+    """
     async with store.transaction(claim) as work:
+        await work.lock_ranges(table)  # so that no removal of superseded rows is under way
         placed = Hold(table, *span, operator.why, operator.who, work.at)
         await work.add_hold(placed)
         stopped = []

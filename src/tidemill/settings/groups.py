@@ -261,8 +261,8 @@ class CommandSettings(Group):
         600.0,
         gt=0,
         le=86_400,
-        description="seconds between two looks for rows of superseded revisions, where these are removed at all "
-        "(points on numeric axes); no reader is shown them in between",
+        description="seconds between two looks for rows of superseded revisions (points of series); "
+        "no reader is shown them in between",
     )
 
     @property

@@ -333,14 +333,11 @@ REMOVAL = SupersededRemoval(command="Remove", newest="newest_revision", filled="
 @pytest.mark.parametrize(
     ("removal", "fault"),
     [
-        (REMOVAL, "has a retention: its rows leave by the archive"),
         (replace(REMOVAL, newest="height"), "lacks a column"),
         (replace(REMOVAL, filled="height"), "lacks a column"),
     ],
 )
-def test_a_removal_is_of_columns_that_there_are_and_not_of_archived_facts(
-    removal: SupersededRemoval, fault: str
-) -> None:
+def test_a_removal_is_of_columns_that_there_are(removal: SupersededRemoval, fault: str) -> None:
     shown = replace(context.current[0], removal=removal)
     with pytest.raises(ContractError, match=fault):
         replace(context, current=(shown,))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from tidemill.contexts.cache_entries import cache_entries
 from tidemill.contexts.client_configs import client_configs
 from tidemill.contexts.time_series import time_series
@@ -62,8 +64,11 @@ def test_of_few_rows_all_columns_are_written_so_that_there_are_few_statements() 
     assert names_to_write(client_configs.state, old, old) == tuple(client_configs.table.columns.keys())
 
 
+NUMERIC_TABLE = "public.time_series_numeric_points"
+
+
 def test_owners_of_superseded_facts_are_listed_by_two_looks_into_an_index() -> None:
-    assert superseded_sql.select_owners(NUMERIC, time_series.state) == (
+    assert superseded_sql.select_owners(NUMERIC, time_series.state, NUMERIC_TABLE) == (
         "select o.id, exists (select from public.time_series_numeric_points f where f.time_series_id = o.id "
         "and f.revision < o.revision) or exists (select from public.time_series_numeric_points f "
         "where f.time_series_id = o.id and f.revision > o.revision and (o.open_save is null "
@@ -72,10 +77,11 @@ def test_owners_of_superseded_facts_are_listed_by_two_looks_into_an_index() -> N
     )
 
 
-def test_superseded_facts_are_deleted_by_their_place_and_counted_by_owner() -> None:
-    of_one = "from public.time_series_numeric_points f where f.time_series_id = o.id and f.revision"
-    assert superseded_sql.delete_superseded(NUMERIC, time_series.state) == (
-        "with gone as (delete from public.time_series_numeric_points where ctid = any(array("
+@pytest.mark.parametrize("relation", [NUMERIC_TABLE, "_timescaledb_internal._hyper_1_2_chunk"])
+def test_superseded_facts_are_deleted_by_their_place_and_counted_by_owner(relation: str) -> None:
+    of_one = f"from {relation} f where f.time_series_id = o.id and f.revision"
+    assert superseded_sql.delete_superseded(NUMERIC, time_series.state, relation) == (
+        f"with gone as (delete from {relation} where ctid = any(array("
         "select s.ctid from public.time_series_metadata o cross join lateral ("
         f"(select f.ctid {of_one} < o.revision limit $2) union all "
         f"(select f.ctid {of_one} > o.revision and (o.open_save is null or f.revision < o.newest_revision) limit $2)"

@@ -60,6 +60,11 @@ Index(
     data_points.c.timestamp,
 )
 Index(
+    "idx_time_series_data_points_series_revision",
+    data_points.c.time_series_id,
+    data_points.c.revision,
+)
+Index(
     "idx_time_series_numeric_points_series_column_revision",
     numeric_points.c.time_series_id,
     numeric_points.c.column_name,
@@ -78,19 +83,17 @@ _numeric_points_view = Table(
     "time_series_numeric_points_view", MetaData(), *_positions(), *_own_columns(), schema="public"
 )
 
-# The other table has chunks and an archive, by which alone its rows leave.
-_removal = SupersededRemoval(
-    command="RemoveSupersededNumericPoints", newest="newest_revision", filled="open_save"
-)
 
-
-def _current(table: Table, view: Table, removal: SupersededRemoval | None = None) -> CurrentFacts:
-    return CurrentFacts(table, view, of=SERIES, owner="time_series_id", revision="revision", removal=removal)
+def _current(table: Table, view: Table, removal: str) -> CurrentFacts:
+    superseded = SupersededRemoval(command=removal, newest="newest_revision", filled="open_save")
+    return CurrentFacts(
+        table, view, of=SERIES, owner="time_series_id", revision="revision", removal=superseded
+    )
 
 
 CURRENT = (
-    _current(data_points, _data_points_view),
-    _current(numeric_points, _numeric_points_view, _removal),
+    _current(data_points, _data_points_view, "RemoveSupersededTimeSeriesPoints"),
+    _current(numeric_points, _numeric_points_view, "RemoveSupersededNumericPoints"),
 )
 
 

@@ -11,19 +11,23 @@ from typing import Final
 
 import asyncpg
 
-from tidemill.commands.superseded_ports import OwnerOfFacts
+from tidemill.commands.superseded_ports import OwnerOfFacts, SupersededFacts, TablePart
 from tidemill.commands.version_wait import next_wait
 from tidemill.commands.waits import Newer, Wait
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
-from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Expiry, State
+<<<<<<< HEAD
 from tidemill.outbox.ports import PackFormat
+=======
+from tidemill.domain.table_shape import TableShape
+from tidemill.storage.commands import superseded
+>>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
-from tidemill.storage.database import superseded_sql, table_sql
+from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import on_tables
 from tidemill.storage.database.header_json import headers_text
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -71,13 +75,15 @@ class CommandDatabase:
                 rows = await borrowed.fetch(table_sql.select_expired(state, ending.column), *after, limit)
         return [(row[0], row[1]) for row in rows]
 
+    async def removable_parts(self, table: TableShape) -> list[TablePart]:
+        async with connection(self._pool.questions) as borrowed:
+            return await superseded.removable_parts(borrowed, table)
+
     async def owners_of_superseded(
-        self, facts: CurrentFacts, owner: State, after: str, limit: int
+        self, facts: SupersededFacts, after: str, limit: int
     ) -> list[OwnerOfFacts]:
         async with connection(self._pool.questions) as borrowed:
-            with on_tables():
-                rows = await borrowed.fetch(superseded_sql.select_owners(facts, owner), after, limit)
-        return [OwnerOfFacts(*row) for row in rows]
+            return await superseded.owners(borrowed, facts, after, limit)
 
     def unit_of_work(self) -> AbstractAsyncContextManager[BatchTransaction]:
         return batch_transaction(self._pool.pool, self._closed, self._packs)

@@ -15,6 +15,7 @@ import asyncpg
 
 from tidemill.commands.ports import ClosedRange, Locked
 from tidemill.commands.rows import LedgerRow, LoggedCommand, LogRow, OutboxRow, ParkedRow
+from tidemill.commands.superseded_ports import SupersededFacts
 from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import (
     CommitUnknown,
@@ -28,6 +29,7 @@ from tidemill.domain.errors import (
     TransientError,
     Unavailable,
 )
+<<<<<<< HEAD
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
@@ -35,14 +37,25 @@ from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.outbox.pack import PackStart
 from tidemill.outbox.ports import PackFormat
+=======
+from tidemill.domain.lane import Anchor, Claim, Progress
+from tidemill.domain.state import Reference, State, Unique
+from tidemill.domain.state_rows import row_maker
+from tidemill.domain.table_shape import TableShape, plain_name
+from tidemill.storage.commands import superseded
+>>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.commands.binary_copy import CopyColumn, encoder_of
 from tidemill.storage.commands.column_shapes import Shapes, TableLock
 from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
+<<<<<<< HEAD
 from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows
 from tidemill.storage.database import superseded_sql, table_sql
+=======
+from tidemill.storage.database import table_sql
+>>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
@@ -226,11 +239,9 @@ class BatchTransaction:
         await put_back(self._borrowed, state, kept)
 
     async def remove_superseded(
-        self, facts: CurrentFacts, owner: State, keys: Sequence[str], limit: int
+        self, facts: SupersededFacts, keys: Sequence[str], limit: int
     ) -> dict[str, int]:
-        with on_tables():
-            rows = await self._borrowed.fetch(superseded_sql.delete_superseded(facts, owner), keys, limit)
-        return {row[0]: row[1] for row in rows}
+        return await superseded.remove(self._borrowed, facts, keys, limit)
 
     async def log(self, rows: Sequence[LogRow]) -> None:
         try:
