@@ -56,6 +56,7 @@ TRIALS := TIDEMILL_ARCHIVE_WALK=full TIDEMILL_ARCHIVE_HISTORIES=100000 TIDEMILL_
 
 WALKS := tests/unit/retention/test_walk.py tests/unit/retention/test_walk_generations.py
 CUTS := tests/unit/commands/test_entity_cuts.py tests/unit/commands/test_batch_cuts.py \
+    tests/unit/commands/test_internal_cuts.py \
     tests/unit/contexts/test_plugged_in.py tests/unit/contexts/test_hostile_fields.py
 SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_time_series.py
 SAMPLED := $(addprefix tests/acceptance/test_, \

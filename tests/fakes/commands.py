@@ -31,7 +31,7 @@ from tidemill.domain.lane import Anchor, Claim, Lane, Progress
 from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.stream import Stream
 from tidemill.domain.table_shape import TableShape
-from tidemill.runtime.clock import SystemClock
+from tidemill.runtime.clock import Clock, SystemClock
 from tidemill.storage.database.header_json import headers_text
 
 T = TypeVar("T")
@@ -106,7 +106,7 @@ class MemoryCommandStore:
         self.lanes: dict[int, Held] = {}
         self.halts: dict[int, tuple[str, str]] = {}
         self.waits: dict[int, Wait] = {}
-        self.clock = SystemClock()
+        self.clock: Clock = SystemClock()
         self.closed: list[ClosedRange] = []
         self.away = False
         self.lose_commits = 0
@@ -206,7 +206,7 @@ class MemoryCommandStore:
         self, state: State, ending: Expiry, after: tuple[datetime, str], limit: int
     ) -> list[tuple[datetime, str]]:
         self.check()
-        now, column = SystemClock().now(), ending.column
+        now, column = self.clock.now(), ending.column
         rows = self.tables.states.get(state.table.name, {}).items()
         over = [
             (getattr(row, column), key)
@@ -277,7 +277,7 @@ class MemoryWork:
         if lost:
             raise Fenced(lost)
         progress = {lane: self.store.lanes[lane].progress for lane in lanes}
-        return Locked(self.gen, SystemClock().now(), progress)
+        return Locked(self.gen, self.store.clock.now(), progress)
 
     async def demand_going(self, claim: Claim) -> None:
         lane = claim.lane.id
