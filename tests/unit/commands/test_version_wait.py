@@ -43,7 +43,7 @@ class HandClock:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     monkeypatch.setattr(intakes, "_HALT_WATCH_S", 0.02)
     made = World()
-    made.store.clock = HandClock()  # type: ignore[assignment]  # it is a clock
+    made.store.clock = HandClock()  # it is a clock
     return made
 
 

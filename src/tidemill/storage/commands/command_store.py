@@ -19,12 +19,9 @@ from tidemill.domain.errors import ContractError, Fenced, TransientError
 from tidemill.domain.headers import Headers
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
 from tidemill.domain.state import Expiry, State
-<<<<<<< HEAD
-from tidemill.outbox.ports import PackFormat
-=======
 from tidemill.domain.table_shape import TableShape
+from tidemill.outbox.ports import PackFormat
 from tidemill.storage.commands import superseded
->>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.commands.generations import ClosedGenerations
 from tidemill.storage.commands.unit_of_work import BatchTransaction, batch_transaction, read_progress
 from tidemill.storage.database import table_sql

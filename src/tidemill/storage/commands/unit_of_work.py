@@ -29,33 +29,21 @@ from tidemill.domain.errors import (
     TransientError,
     Unavailable,
 )
-<<<<<<< HEAD
 from tidemill.domain.lane import Anchor, Claim, Lane, Progress
-from tidemill.domain.read_view import CurrentFacts
 from tidemill.domain.state import Reference, State, Unique
 from tidemill.domain.state_rows import row_maker
 from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.outbox.pack import PackStart
 from tidemill.outbox.ports import PackFormat
-=======
-from tidemill.domain.lane import Anchor, Claim, Progress
-from tidemill.domain.state import Reference, State, Unique
-from tidemill.domain.state_rows import row_maker
-from tidemill.domain.table_shape import TableShape, plain_name
 from tidemill.storage.commands import superseded
->>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.commands.binary_copy import CopyColumn, encoder_of
 from tidemill.storage.commands.column_shapes import Shapes, TableLock
 from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
-<<<<<<< HEAD
 from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows
-from tidemill.storage.database import superseded_sql, table_sql
-=======
 from tidemill.storage.database import table_sql
->>>>>>> 86822c0b (Remove superseded points on axes of datetimes until their chunk is sealed, so that the archive ships current ones)
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
 from tidemill.storage.database.statements import load_statements
