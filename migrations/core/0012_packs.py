@@ -44,7 +44,7 @@ grant insert, update (first_position, position, sequence_before, sequence, moved
                      offsets)
   on tm.pack to tidemill_service;
 grant update (packs) on tm.generation to tidemill_service;
-grant select (lane, first_position, position, first_offset, offsets, seconds) on tm.pack to tidemill_http;
+grant select (lane, gen, first_position, position, first_offset, offsets, seconds) on tm.pack to tidemill_http;
 """
 
 PARTITIONS = """

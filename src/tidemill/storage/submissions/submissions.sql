@@ -16,7 +16,8 @@ left join lateral (
   union all
   select nullif(coalesce(pack.offsets[g.position - pack.first_position + 1],
                          pack.first_offset + g.position - pack.first_position), -1), pack.seconds
-  from (select * from tm.pack p where p.lane = g.lane and p.gen = g.gen and p.position >= g.position
+  from (select first_position, first_offset, offsets, seconds from tm.pack p
+        where p.lane = g.lane and p.gen = g.gen and p.position >= g.position
         order by p.position limit 1) as pack
   where pack.first_position <= g.position) as o on true
 
