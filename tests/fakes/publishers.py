@@ -127,6 +127,9 @@ class PlainOutcomes:
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         return [b"%d:%d:%d:%b" % (lane.id, item.position, item.sequence, _letter(item)) for item in items]
 
+    def plain(self, lane: Lane, item: OutboxItem) -> None:
+        return None
+
     def decode(self, value: bytes) -> Mapping[str, Any]:
         raise AssertionError(f"{value!r} is for people: packs that are unpacked need real outcomes")
 

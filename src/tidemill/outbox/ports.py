@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, Protocol
@@ -367,8 +367,24 @@ class Publishers(Protocol):
         ...
 
 
+class PlainOutcome(NamedTuple):
+    """The outcome of a command that was applied with one event, in pieces around what is different in each.
+
+    before_place(digits) position before_id command_id after_id varint(offset) varint(position) varint(sequence) instant
+    """
+
+    before_place: Callable[[int], bytes]
+    before_id: bytes
+    after_id: bytes
+    instant: bytes
+
+
 class OutcomeCodec(Protocol):
     """Outcome messages."""
+
+    def plain(self, lane: Lane, item: OutboxItem) -> PlainOutcome | None:
+        """Return the pieces of outcomes like that of `item`, with ids as long; None where there are none."""
+        ...
 
     def encode(self, lane: Lane, items: Sequence[OutboxItem]) -> list[bytes]:
         """Return the framed outcome message of each item (those with `item` 0)."""

@@ -16,7 +16,7 @@ from tidemill.catalog.schemas import MessageSchema
 from tidemill.domain.errors import ContractError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.domain.messages import Outcome
-from tidemill.outbox.ports import OutboxItem
+from tidemill.outbox.ports import OutboxItem, PlainOutcome
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.encode import encode_string, pack_double
 from tidemill.transport.avro.known import KnownSchemas
@@ -114,6 +114,18 @@ class AvroOutcomeCodec:
             )
             values.append(b"".join(message))
         return values
+
+    def plain(self, lane: Lane, item: OutboxItem) -> PlainOutcome:
+        place = f"{lane.aggregate}/{lane.partition}/".encode()
+        shared = _shared(item.outcome, None, None, item.event_type, item.seconds, item.service)
+        start = self._prefix + shared.success + _PRESENT
+        where = encode_string(lane.aggregate) + encode_varint(lane.partition)
+        return PlainOutcome(
+            before_place=lambda digits: start + VARINT[len(place) + digits] + place,
+            before_id=shared.cost + _NULL + _PRESENT + VARINT[len(item.command_id or "")],
+            after_id=shared.service + _NULL + shared.disposition + where,
+            instant=encode_varint((item.at - _EPOCH) // _MICROSECOND),
+        )
 
     def decode(self, value: bytes) -> dict[str, Any]:
         """Return the fields of an outcome message. Raises `Unreadable`."""

@@ -17,14 +17,18 @@ from tidemill.domain.identity import event_id, identify
 from tidemill.domain.lane import NO_OFFSET, Lane
 from tidemill.domain.messages import Outcome
 from tidemill.outbox.pack import Pack, PackStart
-from tidemill.outbox.ports import EncodedRecord, OutboxItem, OutcomeCodec, SentPositions
+from tidemill.outbox.ports import OutboxItem, OutcomeCodec, SentPositions
 from tidemill.transport.kafka.outbox.compression import ZSTD
+from tidemill.transport.kafka.outbox.plain_records import plain_bodies, plain_run
 from tidemill.transport.kafka.outbox.record_batch import MAX_AROUND, OVERHEAD, bodies, numbered
 from tidemill.transport.kafka.outbox.records import RecordBuilder
 from tidemill.transport.wire.record_format import decode_record
 
 MAX_PACK_BYTES: Final = 500 << 10
 """Bytes of each of the two blobs before compression: a subscriber unpacks a batch as a whole."""
+
+_WORTH: Final = 4
+"""So many plain commands at least: what they share is encoded first, which takes as long as some of them."""
 
 _ALL: Final = SentPositions(-1, -1, -1)
 _PARKED: Final = Outcome.PARKED.letter
@@ -42,15 +46,39 @@ class KafkaPacks:
 
     def pack(self, lane: Lane, start: PackStart, items: Sequence[OutboxItem]) -> list[Pack]:
         heads = _heads(items)
-        values = self._outcomes.encode(lane, heads)
-        builder = self._builder(lane, start)
-        events, outcomes = builder.events_and_outcomes(items, zip(heads, values, strict=True), _ALL)
-        encoded = _Encoded(items, heads, events, outcomes)
+        encoded = _Encoded(items, heads, *self._bodies(lane, start, items))
         packs: list[Pack] = []
         for cut in _cuts(encoded, self._max_bytes):
             packs.append(_pack(encoded, cut, start))
             start = start._replace(sequence=packs[-1].sequence, chain=packs[-1].chain)
         return packs
+
+    def _bodies(
+        self, lane: Lane, start: PackStart, items: Sequence[OutboxItem]
+    ) -> tuple[list[bytes], list[bytes]]:
+        """Return the records, events and outcomes: of runs of plain commands quickly, of the rest one by one."""
+        builder, at = self._builder(lane, start), 0
+        events, outcomes = list[bytes](), list[bytes]()
+        while at < len(items):
+            end = plain_run(items, at)
+            pieces = self._outcomes.plain(lane, items[at]) if end - at >= _WORTH else None
+            if pieces is not None:
+                more = plain_bodies(builder, pieces, items[at:end])
+            else:
+                end = _odd_run(items, max(end, at + 1))
+                more = self._one_by_one(lane, builder, items[at:end])
+            events += more[0]
+            outcomes += more[1]
+            at = end
+        return events, outcomes
+
+    def _one_by_one(
+        self, lane: Lane, builder: RecordBuilder, items: Sequence[OutboxItem]
+    ) -> tuple[list[bytes], list[bytes]]:
+        heads = _heads(items)
+        values = self._outcomes.encode(lane, heads)
+        events, outcomes = builder.events_and_outcomes(items, zip(heads, values, strict=True), _ALL)
+        return [record.encoded for record in events], [record.encoded for record in outcomes]
 
     def unpack(self, lane: Lane, pack: Pack) -> list[OutboxItem]:  # noqa: ARG002  a format may need the lane
         by, more = pack.moved_positions, pack.moved_sequences
@@ -118,8 +146,8 @@ class _Encoded(NamedTuple):
 
     items: Sequence[OutboxItem]
     heads: Sequence[OutboxItem]
-    events: Sequence[EncodedRecord]
-    outcomes: Sequence[EncodedRecord]
+    events: Sequence[bytes]
+    outcomes: Sequence[bytes]
 
 
 class _Cut(NamedTuple):
@@ -143,8 +171,19 @@ def _heads(items: Sequence[OutboxItem]) -> Sequence[OutboxItem]:
     return heads
 
 
-def _ends(records: Sequence[EncodedRecord]) -> list[int]:
-    return list(accumulate(len(record.encoded) + MAX_AROUND for record in records))
+def _odd_run(items: Sequence[OutboxItem], end: int) -> int:
+    """Return where rows that are not plain end, at or behind `end`: not within a position."""
+    while end < len(items) and (items[end].item or not _may_be_plain(items[end])):
+        end += 1
+    return end
+
+
+def _may_be_plain(item: OutboxItem) -> bool:
+    return item.outcome == _APPLIED and item.payload is not None and item.correlation is item.trace is None
+
+
+def _ends(bodies_of: Sequence[bytes]) -> list[int]:
+    return list(accumulate([len(body) + MAX_AROUND for body in bodies_of]))
 
 
 def _cuts(encoded: _Encoded, max_bytes: int) -> Iterator[_Cut]:

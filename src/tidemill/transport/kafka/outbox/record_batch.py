@@ -79,11 +79,11 @@ class PackedBatch:
         return buffer
 
 
-def numbered(records: Sequence[EncodedRecord]) -> bytes:
+def numbered(records: Sequence[bytes]) -> bytes:
     """Return records as they stand in a batch: numbered from 0, one behind the other."""
     pieces: list[bytes] = []
-    for count, record in enumerate(records):
-        body, offset = record.encoded, VARINT[count]
+    for count, body in enumerate(records):
+        offset = VARINT[count]
         pieces += VARINT[len(_START) + len(offset) + len(body)], _START, offset, body
     return b"".join(pieces)
 
@@ -131,7 +131,9 @@ class BatchFormat:
     def of_records(self, records: Sequence[EncodedRecord]) -> Iterator[PackedBatch]:
         """Yield batches of records."""
         for part in parts(records, self.max_bytes):
-            yield self._batch(self.compression.compress(numbered(part)), len(part))
+            yield self._batch(
+                self.compression.compress(numbered([record.encoded for record in part])), len(part)
+            )
 
     def of_slabs(self, slabs: Sequence[Slab]) -> Iterator[PackedBatch]:
         """Yield batches of slabs: as they are, if that is how they are sent and they are not small.

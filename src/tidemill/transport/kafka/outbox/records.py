@@ -70,6 +70,30 @@ class _Key(NamedTuple):
     subject: bytes
 
 
+class SharedParts(NamedTuple):
+    """What the records of plain commands of one service and batch have in common, encoded.
+
+    `event_count`, `outcome_count`: how many headers, without and with `ce_subject`. `event_type`: with the end of
+    `ce_id` before it. `position`, `chain`, `sequence`: a header up to its value, by the length of the value.
+    """
+
+    timed: bytes
+    cause: bytes
+    event_id: bytes
+    event_type: bytes
+    outcome_type: bytes
+    event_count: tuple[bytes, bytes]
+    outcome_count: tuple[bytes, bytes]
+    outcome_prefix: bytes
+    position: Sequence[bytes] = _POSITION
+    chain: Sequence[bytes] = _CHAIN
+    sequence: Sequence[bytes] = _SEQUENCE
+
+    def outcome_id(self, digits: int) -> bytes:
+        """Return the header `ce_id` of an outcome up to its position of so many digits."""
+        return _ID[len(self.outcome_prefix) + digits] + self.outcome_prefix
+
+
 class RecordBuilder:
     """See `LaneRecords`."""
 
@@ -154,6 +178,27 @@ class RecordBuilder:
                 )
                 others.append(_record(b"".join(outcome)))
         return events, others
+
+    def shared_of(self, item: OutboxItem) -> SharedParts:
+        """Return what the records of plain commands like `item` share: its id is a UUID, it has one event."""
+        if item.at != self._at:
+            self._tell(item.at)
+        characters = len(item.command_id or "")
+        plain = self._most - 2  # neither correlation nor trace
+        return SharedParts(
+            timed=self._timed,
+            cause=_CAUSE[characters],
+            event_id=_ID[characters + 2],
+            event_type=b":1" + (self._event_types.get(item.event_type) or self._event_type(item.event_type)),
+            outcome_type=_OUTCOME,
+            event_count=(VARINT[plain + 3], VARINT[plain + 4]),
+            outcome_count=(VARINT[plain + 2], VARINT[plain + 3]),
+            outcome_prefix=self._outcome_prefix,
+        )
+
+    def key_of(self, key: bytes | None) -> tuple[bytes, bytes]:
+        """Return a key as a field of a record, and as the header `ce_subject` or nothing."""
+        return self._keys.get(key) or self._key(key)
 
     def dead_letters(
         self, places: Sequence[LanePlace], parked: Sequence[ParkedRecord]

@@ -143,6 +143,35 @@ def test_packs_hold_the_records_of_their_rows(
         assert one or max(map(len, blobs)) <= max_bytes
 
 
+@st.composite
+def streams(draw: st.DrawFn) -> list[dict[str, Any]]:
+    """Runs of plain commands, of few services and types, with odd ones between them."""
+    made: list[dict[str, Any]] = []
+    for _ in range(draw(st.integers(1, 4))):
+        service, kind = draw(st.sampled_from(["quotes", "é"])), draw(TYPES)
+        made += [
+            {
+                "outcome": b"a",
+                "command_id": str(draw(st.uuids())),
+                "service": service,
+                "key": draw(KEYS),
+                "events": [(kind, draw(st.binary(max_size=9)))],
+            }
+            | dict.fromkeys(("original", "code", "detail", "client_id", "correlation", "trace", "rows"))
+            for _ in range(draw(st.integers(0, 9)))
+        ]
+        made += draw(st.lists(commands(), max_size=2))
+    return made or [draw(commands())]
+
+
+@given(made=streams(), start=STARTS, position=st.sampled_from([0, 95, 8_180, 99_996, 2**40]))
+def test_runs_of_plain_commands_make_the_same_records(
+    made: list[dict[str, Any]], start: PackStart, position: int
+) -> None:
+    items = items_of(made, start, position=position)
+    assert packed(KafkaPacks(OUTCOMES).pack(LANE, start, items)) == records_of(items, start)
+
+
 @given(made=st.lists(commands(), min_size=1, max_size=8), start=STARTS, later=STARTS)
 def test_rows_that_were_unpacked_make_the_same_records(
     made: list[dict[str, Any]], start: PackStart, later: PackStart
