@@ -152,3 +152,29 @@ def test_a_series_is_read_page_by_page_and_a_save_amid_it_is_told(client: httpx2
     assert (refused.status_code, refused.json()["code"]) == (409, "REPLACED")
     other = ask(client, "points-of-series", seen, f"?_after={cursor}", **span | {"until": f"{DAY}11:00:00Z"})
     assert (other.status_code, other.json()["code"]) == (400, "CURSOR_MISMATCH")
+
+
+@pytest.mark.parametrize("sort", ["", "&_sort=number"])
+def test_rows_of_a_series_are_read_page_by_page_and_a_save_amid_them_is_told(
+    client: httpx2.Client, sort: str
+) -> None:
+    key = f"rows{len(sort)}"
+    series = made(client, key, "datetime")
+    columns = {"columns": [0] * 5, "values": [1.5] * 5}
+    times = [f"{DAY}09:00:{number:02d}Z" for number in range(5)]
+
+    def page(seen: str, after: str = "") -> httpx2.Response:
+        where = f"time_series_id={key}&timestamp.gte={DAY}00:00:00Z&_limit=2{sort}{after}"
+        wanted = WAITING | {"Tidemill-Seen": seen}
+        return client.get(f"/api/db/time-series-data-points?{where}", headers=wanted)
+
+    seen = send(client, "SaveTimeSeriesPoints", **series, **columns, times=times)
+    cursor = f"&_after={page(seen).json()['data']['next']}"
+    assert len(rows(page(seen, cursor))) == 2
+    seen = send(
+        client, "AppendTimeSeriesPoints", **series, columns=[0], values=[9.5], times=[f"{DAY}08:00:00Z"]
+    )
+    assert page(seen, cursor).status_code == 200, "appended points do not replace the others"
+    seen = send(client, "SaveTimeSeriesPoints", **series, **columns, times=times)
+    refused = page(seen, cursor)
+    assert (refused.status_code, refused.json()["code"]) == (409, "REPLACED")

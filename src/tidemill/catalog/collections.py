@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.catalog.streams import ContextStream, StreamCatalog
-from tidemill.domain.collection import Collection, CollectionKind
+from tidemill.domain.collection import Collection, CollectionKind, RevisionColumns
 from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Projection
 from tidemill.domain.read_view import FactsView
@@ -78,6 +78,7 @@ def _facts(catalog: StreamCatalog, part: ContextStream) -> Iterator[Collection]:
 def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
     policy = part.context.retention
     leaves = policy is not None and policy.table is facts.appended
+    shown = next((each for each in part.context.current if each.table is facts.appended), None)
     return Collection(
         name=facts.name,
         kind=CollectionKind.FACTS,
@@ -87,6 +88,7 @@ def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
         retention=policy.table_name if policy is not None and leaves else None,
         crud=part.context.crud_of(facts.appended),
         stored=facts.stored,
+        revisions=None if shown is None else RevisionColumns(shown.owner, shown.revision),
     )
 
 

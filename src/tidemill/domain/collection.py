@@ -48,6 +48,14 @@ class Crud:
         return tuple((model, name) for model, name in [*keyed, *matched, *cleared] if name is not None)
 
 
+@dataclass(frozen=True)
+class RevisionColumns:
+    """Columns of facts that are shown in revisions: all rows of one value of `owner` have one value of `revision`."""
+
+    owner: str
+    revision: str
+
+
 @dataclass(frozen=True, kw_only=True)
 class Collection:
     """A collection of a deployment.
@@ -58,6 +66,7 @@ class Collection:
     `projection`: the read model's name, by which its checkpoints are found; None: rows are written in the command's
     own transaction. `counters`: bigint columns that are JSON numbers.
     `stored`: the table behind `table` if that lacks columns, such as secrets, which commands have all the same.
+    `revisions`: of facts of which only current ones are shown.
     """
 
     name: str
@@ -70,6 +79,7 @@ class Collection:
     projection: str | None = None
     crud: Crud = field(default_factory=Crud)
     stored: TableShape | None = None
+    revisions: RevisionColumns | None = None
     counters: frozenset[str] = frozenset({"version", "sequence", "lane", "ticks"})
 
     @property

@@ -3,6 +3,9 @@
 What was asked for comes first, then the columns of the key. Facts have no key: their time comes next, newest first,
 then the command, then a hash of all that is visible of the row. Facts that are equal in that as well are
 interchangeable, so a cursor counts how many of them were given.
+
+Facts of one owner that are shown in revisions have the number of theirs before the hash: it moves none of them, and a
+cursor carries it, so that a later page of another revision is noticed.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tidemill.queries.collections import COMMAND_ID, VisibleCollection
+from tidemill.queries.filters import EVERYTHING, Filter, demanded
 from tidemill.queries.request import SortKey
 
 
@@ -37,16 +41,27 @@ class Position(NamedTuple):
     given: int = 0
 
 
-def total_order(collection: VisibleCollection, sort: Sequence[SortKey]) -> Order:
-    """Return the order of a page that was asked to be sorted."""
+def total_order(collection: VisibleCollection, sort: Sequence[SortKey], where: Filter = EVERYTHING) -> Order:
+    """Return the order of a page that was asked to be sorted. `where`: its filter."""
     keys = {key.column: key.descending for key in sort}
     for column, descending in _appended(collection):
         keys.setdefault(column, descending)
+    if (revision := revision_of_page(collection, where)) is not None:
+        keys.setdefault(revision, False)
     order = tuple(
         OrderKey(column, descending, collection.columns[column].nullable)
         for column, descending in keys.items()
     )
     return order if collection.key else (*order, ROW_HASH)
+
+
+def revision_of_page(collection: VisibleCollection, where: Filter) -> str | None:
+    """Return the column that has one value in all rows of a page until they are replaced; None if there is none."""
+    of = collection.collection.revisions
+    if of is None or of.revision not in collection.columns:
+        return None
+    is_of_one = any((part.column, part.operator) == (of.owner, "eq") for part in demanded(where))
+    return of.revision if is_of_one else None
 
 
 def _appended(collection: VisibleCollection) -> Iterator[tuple[str, bool]]:

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from tidemill.domain.errors import RequestRefused
+from tidemill.domain.request_codes import RequestCode
 from tidemill.queries.collections import VisibleCollection, key_values
 from tidemill.queries.cursors import Cursors, fingerprint
 from tidemill.queries.filters import Filter
-from tidemill.queries.order import Order, Position, is_shared, total_order
+from tidemill.queries.order import Order, Position, is_shared, revision_of_page, total_order
 from tidemill.queries.ports import (
     CollectionStore,
     CountedRows,
@@ -82,9 +84,9 @@ class CollectionReader:
     async def page(self, collection: VisibleCollection, request: PageRequest) -> PageAnswer:
         """Return a page, and the count if it is asked for.
 
-        Raises `RequestRefused`: `CURSOR_MISMATCH`, and those of `CollectionStore`.
+        Raises `RequestRefused`: `CURSOR_MISMATCH`, `REPLACED`, and those of `CollectionStore`.
         """
-        order = total_order(collection, request.sort)
+        order = total_order(collection, request.sort, request.where)
         arguments = fingerprint(collection, request.where, order)
         after = None if request.after is None else self._cursors.opened(request.after, arguments)
         rows = await self._store.page(
@@ -100,6 +102,9 @@ class CollectionReader:
                 timeout_s=_bounded(request.timeout_s),
             )
         )
+        revision = revision_of_page(collection, request.where)
+        if after is not None and revision is not None:
+            _demand_revision(collection, [key.column for key in order].index(revision), after, rows)
         count = None
         if request.count is not CountMode.NONE:
             count = await self._counted(collection, request.where, request.count, request.timeout_s)
@@ -127,6 +132,16 @@ class CollectionReader:
             CountQuery(collection, where, mode, _bounded(timeout_s))
         )
         return CountAnswer(counted.count, mode, counted.at_least, counted.sql)
+
+
+def _demand_revision(collection: VisibleCollection, at: int, after: Position, rows: PageRows) -> None:
+    """Refuse rows of another revision than those before. There were more: none means that they were replaced, too.
+
+    `at`: the place of the revision in the order. One statement shows one revision, so the last row tells of all.
+    """
+    if rows.last is None or rows.last[at] != after.values[at]:
+        detail = f"{collection.name}: what the filter names was replaced since the first rows were given"
+        raise RequestRefused(RequestCode.REPLACED, detail)
 
 
 def _bounded(timeout_s: float) -> float:

@@ -51,6 +51,7 @@ PAGE_CODES: Final = (
     RequestCode.NOT_FILTERABLE,
     RequestCode.BAD_VALUE,
     RequestCode.CURSOR_MISMATCH,
+    RequestCode.REPLACED,
     RequestCode.LIMIT_TOO_LARGE,
     RequestCode.TIME_BOUND_REQUIRED,
 )
