@@ -131,9 +131,7 @@ class BatchFormat:
     def of_records(self, records: Sequence[EncodedRecord]) -> Iterator[PackedBatch]:
         """Yield batches of records."""
         for part in parts(records, self.max_bytes):
-            yield self._batch(
-                self.compression.compress(numbered([record.encoded for record in part])), len(part)
-            )
+            yield self._compressed(numbered([record.encoded for record in part]), len(part))
 
     def of_slabs(self, slabs: Sequence[Slab]) -> Iterator[PackedBatch]:
         """Yield batches of slabs: as they are, if that is how they are sent and they are not small.
@@ -152,11 +150,11 @@ class BatchFormat:
 
     def _of_slab(self, slab: Slab) -> Iterator[PackedBatch]:
         if self.compression is ZSTD and len(slab.records) <= self.max_bytes - OVERHEAD:
-            yield self._batch(slab.records, slab.number)
+            yield self._batch(slab.records, slab.number, ZSTD)
             return
         records = ZSTD.decompress(slab.records)
         if len(records) <= self.max_bytes - OVERHEAD:
-            yield self._batch(self.compression.compress(records), slab.number)
+            yield self._compressed(records, slab.number)
         else:  # it was written for a larger limit
             yield from self.of_records([OutboundRecord.of(body) for body in bodies(records)])
 
@@ -167,11 +165,18 @@ class BatchFormat:
             records = [body for slab in small for body in bodies(ZSTD.decompress(slab.records))]
             yield from self.of_records([OutboundRecord.of(body) for body in records])
 
-    def _batch(self, records: bytes, count: int) -> PackedBatch:
+    def _compressed(self, records: bytes, count: int) -> PackedBatch:
+        """Return a batch of records, uncompressed if only compression, which can add a little, makes it too large."""
+        smaller = self.compression.compress(records)
+        if len(smaller) > max(len(records), self.max_bytes - OVERHEAD):
+            return self._batch(records, count, NONE)
+        return self._batch(smaller, count, self.compression)
+
+    def _batch(self, records: bytes, count: int, compression: BatchCompression) -> PackedBatch:
         return PackedBatch(
             records,
             count,
             at_ms=self.at_ms,
             transactional=self.transactional,
-            compression=self.compression,
+            compression=compression,
         )
