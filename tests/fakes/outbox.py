@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -11,7 +11,15 @@ from tidemill.commands.rows import OutboxRow
 from tidemill.domain.errors import ContractError, Fenced, Unavailable
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Claim
-from tidemill.outbox.ports import NOTHING_PUBLISHED, LaneEnd, OutboxItem, ParkedRecord, Published
+from tidemill.outbox.pack import Pack
+from tidemill.outbox.ports import (
+    NOTHING_PUBLISHED,
+    LaneEnd,
+    OutboxItem,
+    PackFormat,
+    ParkedRecord,
+    Published,
+)
 from tidemill.storage.database.header_json import headers_of, headers_text
 
 
@@ -25,9 +33,14 @@ class Generation:
 
 @dataclass
 class MemoryOutbox:
-    """An `OutboxReader` and `OutboxGenerations`. `away`: every call fails. `reads`: how often rows were asked for."""
+    """An `OutboxReader` and `OutboxGenerations`. `away`: every call fails. `reads`: how often rows were asked for.
+
+    `packs`: (generation, pack) by lane. `logged`: the events of the positions that are in packs, by (lane, position).
+    """
 
     rows: dict[int, list[OutboxRow]] = field(default_factory=dict)
+    packs: dict[int, list[tuple[int, Pack]]] = field(default_factory=dict)
+    logged: dict[tuple[int, int], dict[int, str]] = field(default_factory=dict)
     kept: dict[tuple[int, int], ParkedRecord] = field(default_factory=dict)
     ends: dict[int, LaneEnd] = field(default_factory=dict)
     epochs: dict[int, int] = field(default_factory=dict)
@@ -40,18 +53,30 @@ class MemoryOutbox:
 
     # --- what the way in and the keeper of generations do ---
 
-    def store(self, *batches: Written) -> None:
-        """Commit batches."""
+    def store(self, *batches: Written, packs: PackFormat | None = None) -> None:
+        """Commit batches, in packs if a format of them is given."""
         for written in batches:
             ledger = written.ledger
             self.epochs.setdefault(ledger.lane, 1)
-            self.rows.setdefault(ledger.lane, []).extend(written.outbox)
+            rows = self.rows.setdefault(ledger.lane, [])
+            if packs is None:
+                rows.extend(written.outbox)
+            else:
+                self._pack(written, packs)
             self.ends[ledger.lane] = LaneEnd(ledger.position, ledger.sequence, ledger.timeline)
             for row in written.parked:
                 self.kept[row.lane, row.position] = ParkedRecord(
                     row.position, row.topic, row.partition, row.record_offset, row.key, row.value,
                     headers_of(row.headers), row.code, row.detail,
                 )  # fmt: skip
+
+    def _pack(self, written: Written, packs: PackFormat) -> None:
+        for lane_id, gen, *columns in written.packs(packs):
+            self.packs.setdefault(lane_id, []).append((gen, Pack(*columns)))
+        for row in written.outbox:
+            events = self.logged.setdefault((row.lane, row.position), {})
+            if row.payload is not None:
+                events[row.sequence] = event_id(row.command_id or "", row.item + 1)
 
     def create(self, lane_id: int) -> None:
         """Create a lane."""
@@ -68,10 +93,31 @@ class MemoryOutbox:
 
     # --- OutboxReader ---
 
-    async def read(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
+    async def read(
+        self, lane_id: int, after: int, limit: int, max_bytes: int
+    ) -> list[OutboxItem] | list[Pack]:
         self._check()
         self.reads += 1
+        packs = [pack for _, pack in self.packs.get(lane_id, []) if pack.position > after]
         behind = [row for row in self.rows.get(lane_id, []) if row.position > after]
+        if packs:
+            behind = [row for row in behind if row.position < packs[0].first_position]
+        if packs and not behind:
+            return self._packs(lane_id, packs, max(after, packs[0].first_position - 1) + limit, max_bytes)
+        return self._rows(behind, limit, max_bytes)
+
+    def _packs(self, lane_id: int, packs: Sequence[Pack], last: int, max_bytes: int) -> list[Pack]:
+        """Return the first one, and those that follow it up to position `last`."""
+        found = [packs[0]]
+        used = self._pack_size(lane_id, packs[0])
+        for pack in packs[1:]:
+            used += self._pack_size(lane_id, pack)
+            if pack.first_position != found[-1].position + 1 or pack.position > last or used > max_bytes:
+                break
+            found.append(pack)
+        return found
+
+    def _rows(self, behind: Sequence[OutboxRow], limit: int, max_bytes: int) -> list[OutboxItem]:
         found: list[OutboxItem] = []
         used = 0
         for position in sorted({row.position for row in behind}):
@@ -90,9 +136,7 @@ class MemoryOutbox:
 
     async def pending(self, positions: Mapping[int, int]) -> dict[int, int]:
         self._check()
-        newest = {
-            lane: max((row.position for row in self.rows.get(lane, [])), default=0) for lane in positions
-        }
+        newest = {lane: max(self._positions(lane), default=0) for lane in positions}
         return {lane: newest[lane] for lane, position in positions.items() if newest[lane] > position}
 
     async def published(self, lane_id: int) -> Published:
@@ -117,7 +161,9 @@ class MemoryOutbox:
         self._check()
         rows = [row for row in self.rows.get(lane_id, []) if row.position == position]
         if not rows:
-            return None
+            packs = self.packs.get(lane_id, [])
+            held = any(pack.first_position <= position <= pack.position for _, pack in packs)
+            return self.logged[lane_id, position] if held else None
         return {
             row.sequence: event_id(row.command_id or "", row.item + 1)
             for row in rows
@@ -151,14 +197,26 @@ class MemoryOutbox:
         self.generations.pop(generation, None)
         for lane, rows in self.rows.items():
             self.rows[lane] = [row for row in rows if row.gen != generation]
+        for lane, packs in self.packs.items():
+            self.packs[lane] = [(gen, pack) for gen, pack in packs if gen != generation]
 
     def _is_sent(self, generation: int) -> bool:
         return all(
-            row.position <= self.hints.get(lane, NOTHING_PUBLISHED).position
-            for lane, rows in self.rows.items()
-            for row in rows
-            if row.gen == generation
+            position <= self.hints.get(lane, NOTHING_PUBLISHED).position
+            for lane in self.rows
+            for position in self._positions(lane, lambda gen: gen == generation)
         )
+
+    def _positions(self, lane: int, of: Callable[[int], bool] = lambda _: True) -> Iterator[int]:
+        """Yield the positions of rows, and the last one of each pack, of the generations that are asked for."""
+        yield from (row.position for row in self.rows.get(lane, []) if of(row.gen))
+        yield from (pack.position for gen, pack in self.packs.get(lane, []) if of(gen))
+
+    def _pack_size(self, lane_id: int, pack: Pack) -> int:
+        positions = range(pack.first_position, pack.position + 1)
+        kept = [self.kept[lane_id, at] for at in positions if (lane_id, at) in self.kept]
+        parked = sum(len(each.value or b"") + len(headers_text(each.headers)) for each in kept)
+        return len(pack.events or b"") + len(pack.outcomes) + parked
 
     def _size(self, row: OutboxRow) -> int:
         kept = self.kept.get((row.lane, row.position)) if row.outcome == b"p" else None

@@ -155,8 +155,8 @@ class OutboxReader(Protocol):
         may alone exceed the limits.
 
         At most `limit` positions, each of them whole, and no more than `max_bytes` of keys, payloads and parked records
-        (the text of their headers included) unless the first position alone is larger. The first row may be further
-        away than `after + 1`: a hole.
+        (the text of their headers included; of packs, as they are stored) unless the first position alone is larger.
+        The first row may be further away than `after + 1`: a hole.
         """
         ...
 

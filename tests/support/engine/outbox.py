@@ -8,10 +8,12 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from tidemill.commands.rows import LedgerRow, OutboxRow, ParkedRow
+from tidemill.commands.rows import LedgerRow, LogRow, OutboxRow, ParkedRow
 from tidemill.domain.identity import chain, event_id
 from tidemill.domain.lane import Claim, Lane, Progress, StreamTopics
-from tidemill.outbox.ports import OutboxItem
+from tidemill.outbox.pack import PackStart
+from tidemill.outbox.ports import OutboxItem, PackFormat
+from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows
 from tidemill.storage.database.header_json import headers_text
 
 EVENT_TYPE = "tidemill.market_data.MarketDataRecorded"
@@ -33,8 +35,10 @@ def claim_of(lane: Lane, epoch: int = 1) -> Claim:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What one batch left of a lane."""
+    """What one batch left of a lane. `start`: where it began, for its packs."""
 
+    lane: Lane
+    start: PackStart
     outbox: Sequence[OutboxRow]
     parked: Sequence[ParkedRow]
     ledger: LedgerRow
@@ -42,6 +46,35 @@ class Written:
     def items(self) -> list[OutboxItem]:
         """Return the rows as the relay reads them."""
         return [item_of(row) for row in self.outbox]
+
+    def packs(self, packs: PackFormat) -> list[tuple[Any, ...]]:
+        """Return the rows of `tm.pack` that the way in writes instead."""
+        lane_id = self.lane.id
+        return packed_rows(packs, self.ledger.gen, {lane_id: self.lane}, {lane_id: self.start}, self.outbox)
+
+    def log(self) -> list[LogRow]:
+        """Return what the way in writes to the log: the events of a pack's positions are looked up there."""
+        heads = [row for row in self.outbox if row.item == 0]
+        own = [[row for row in self.outbox if row.position == head.position] for head in heads]
+        return [
+            LogRow(
+                lane=head.lane,
+                gen=head.gen,
+                position=head.position,
+                command_id=head.command_id,
+                digest=0,
+                outcome=head.outcome or b"",
+                events=sum(row.payload is not None for row in rows),
+                sequence=rows[-1].sequence,
+                at=head.at,
+                type=head.event_type,
+                service=head.service,
+                code=head.code,
+                detail=head.detail,
+                repeats=None,
+            )
+            for head, rows in zip(heads, own, strict=True)
+        ]
 
 
 def item_of(row: OutboxRow) -> OutboxItem:
@@ -51,7 +84,10 @@ def item_of(row: OutboxRow) -> OutboxItem:
 
 @dataclass
 class Scribe:
-    """Writes a lane's batches: positions and sequences dense, chain and ids as they should be."""
+    """Writes a lane's batches: positions and sequences dense, chain and ids as they should be.
+
+    `withdrawn`: the spans of events that packs say are not in force any more.
+    """
 
     lane: Lane
     gen: int = 1
@@ -61,6 +97,8 @@ class Scribe:
     number: int = 0
     timeline: int = 1
     at: datetime = BEGAN
+    withdrawn: tuple[tuple[int, int], ...] = ()
+    _start: PackStart | None = None
     _outbox: list[OutboxRow] = field(default_factory=list)
     _parked: list[ParkedRow] = field(default_factory=list)
 
@@ -114,12 +152,16 @@ class Scribe:
             at=self.at,
             reason=None,
         )
-        written = Written(self._outbox, self._parked, ledger)
-        self._outbox, self._parked = [], []
+        written = Written(self.lane, self._start or self._begin(), self._outbox, self._parked, ledger)
+        self._start, self._outbox, self._parked = None, [], []
         self.at += timedelta(seconds=1)
         return written
 
+    def _begin(self) -> PackStart:
+        return PackStart(self.sequence, self.chained, self.timeline, self.withdrawn)
+
     def _row(self, item: int, *, has_event: bool = False, **fields: Any) -> OutboxRow:
+        self._start = self._start or self._begin()
         if item == 0:
             self.position += 1
         if has_event:
@@ -153,19 +195,23 @@ class Scribe:
 
     def fork(self) -> Scribe:
         """Return a scribe that stands where this one does and goes its own way."""
-        return replace(self, _outbox=[], _parked=[])
+        return replace(self, _start=None, _outbox=[], _parked=[])
 
 
-async def store(connection: Any, batches: Iterable[Written]) -> None:
-    """Write batches to the database as the way in does: all or nothing."""
+async def store(connection: Any, batches: Iterable[Written], packs: PackFormat | None = None) -> None:
+    """Write batches to the database as the way in does, in packs if a format of them is given: all or nothing."""
     async with connection.transaction():
         for written in batches:
-            for table, rows in (
-                ("outbox", written.outbox),
-                ("parked", written.parked),
-                ("batch", [written.ledger]),
-            ):
+            tables: list[tuple[str, Sequence[Any], Sequence[str]]] = [
+                ("outbox", written.outbox, OutboxRow._fields),
+                ("parked", written.parked, ParkedRow._fields),
+                ("batch", [written.ledger], LedgerRow._fields),
+            ]
+            if packs is not None:
+                tables[0] = ("pack", written.packs(packs), PACK_COLUMNS)
+                tables.append(("log", written.log(), LogRow._fields))
+            for table, rows, columns in tables:
                 if rows:
                     await connection.copy_records_to_table(
-                        table, schema_name="tm", records=rows, columns=rows[0]._fields
+                        table, schema_name="tm", records=rows, columns=columns
                     )

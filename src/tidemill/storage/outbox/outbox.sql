@@ -1,7 +1,8 @@
 -- The statements of the relay: what it reads and stores.
 
 -- name: read_packs
--- Those that follow $2 without a gap, up to $3 positions or $4 bytes; `rows_first`: whether a row of the outbox comes first.
+-- The next packs after $2, the first one whatever its size, others up to $3 positions and $4 bytes; `rows_first`: whether
+-- a row of the outbox comes first. Parked records count, since they are loaded together; headers as they are stored.
 select exists (
          select from tm.outbox o where o.lane = $1 and o.position > $2
          and o.position < coalesce(p.first_position, 9223372036854775807)) as rows_first,
@@ -9,8 +10,10 @@ select exists (
        p.chain_before, p.chain, p.event_id, p.at, p.seconds, p.first_offset, p.offsets, p.rows, p.parked, p.parked_sequences,
        p.events, p.outcomes
 from (select) as asked left join (
-  select *, sum(position - first_position + 1) over in_order as positions,
-         sum(coalesce(octet_length(events), 0) + octet_length(outcomes)) over in_order as bytes,
+  select *, position - greatest(min(first_position) over in_order - 1, $2) as positions,
+         sum(coalesce(octet_length(events), 0) + octet_length(outcomes) + case when parked is null then 0 else (
+               select coalesce(sum(coalesce(octet_length(k.value), 0) + pg_column_size(k.headers)), 0) from tm.parked k
+               where k.lane = $1 and k.position between next.first_position and next.position) end) over in_order as bytes,
          row_number() over in_order as number
   from (select * from tm.pack where lane = $1 and position > $2 order by position limit 100) as next
   window in_order as (order by position)) as p
