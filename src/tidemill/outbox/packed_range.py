@@ -72,7 +72,8 @@ def packed_chunk_of(
         LaneHalted: `OUTBOX_GAP`, a position or an event is missing; `HISTORY_FORKED`, these packs do not continue what
             was read before: the database was restored meanwhile, and continued differently.
     """
-    if chained is not None and packs[0].chain_before != chained:
+    follows = packs[0].first_position == before.position + 1
+    if chained is not None and follows and packs[0].chain_before != chained:
         raise LaneHalted(
             lane_id,
             HaltCode.HISTORY_FORKED,

@@ -55,7 +55,8 @@ def chunk_of(
         LaneHalted: `OUTBOX_GAP`, a position, an item or an event is missing; `HISTORY_FORKED`, these rows do not
             continue what was read before: the database was restored meanwhile, and continued differently.
     """
-    if chained is not None and items[0].chain != _continued(chained, items[0]):
+    follows = items[0].position == before.position + 1
+    if chained is not None and follows and items[0].chain != _continued(chained, items[0]):
         raise LaneHalted(
             lane_id,
             HaltCode.HISTORY_FORKED,

@@ -31,6 +31,15 @@ async def test_a_hole_halts_the_lane_and_no_other(world: World) -> None:
     world.check(theirs)
 
 
+async def test_a_hole_between_two_publications_is_a_hole_and_not_another_history(world: World) -> None:
+    world.outbox.store(Scribe(LANE).applied(30).batch())
+    del world.outbox.rows[1][10]
+    await world.take(LANE)
+    assert await world.halted("OUTBOX_GAP") == (
+        "expected position 11 with event 11, found position 12, item 0, event 12"
+    )
+
+
 async def test_rows_missing_at_the_end_are_noticed(world: World) -> None:
     world.outbox.store(Scribe(LANE).applied(5).batch())
     del world.outbox.rows[1][3:]
