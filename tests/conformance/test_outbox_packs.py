@@ -7,8 +7,8 @@ from datetime import timedelta
 
 import pytest
 
+from tests.conformance.outbox_subjects import Subject, real_subject
 from tests.support.engine.outbox import Scribe, claim_of
-from tests.support.engine.outbox_subjects import Subject, real_subject
 from tests.support.engine.packs import PACKS
 from tidemill.domain.identity import event_id
 from tidemill.domain.lane import Lane

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.architecture import tree
+from tests.conformance.outbox_subjects import Subject, real_subject
 from tests.support.engine.outbox import AGGREGATE, Scribe, claim_of, lane_of
-from tests.support.engine.outbox_subjects import Subject, real_subject
 from tidemill.domain.errors import ContractError, Fenced
 from tidemill.domain.identity import event_id
 from tidemill.outbox.pack import Pack

@@ -9,9 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.fakes.commands import MemoryCommandStore
-from tests.support.engine.commands import Harness, base, codes, create_lanes
-from tests.support.engine.superseded import (
+from tests.conformance.superseded_points import (
     BY_NUMBER,
     BY_TIME,
     OLD,
@@ -27,6 +25,8 @@ from tests.support.engine.superseded import (
     completed,
     opened,
 )
+from tests.fakes.commands import MemoryCommandStore
+from tests.support.engine.commands import Harness, base, codes, create_lanes
 from tidemill.commands import superseded
 from tidemill.contexts.time_series import time_series
 from tidemill.domain.decision import Accepted, Rejected

@@ -393,14 +393,3 @@ def test_every_variable_says_what_it_is_for() -> None:
 def test_the_page_of_settings_is_the_one_that_is_made() -> None:
     page = (tree.ROOT / "docs" / "settings.md").read_text()
     assert page == settings_page(), "python -m tidemill.settings > docs/settings.md"
-
-
-def test_compression_is_of_all_and_of_single_aggregates(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert load().outbox.codec_of("users") == "as-created"
-    monkeypatch.setenv("TIDEMILL_OUTBOX_COMPRESSION", "zstd, users=none,market-data=gzip")
-    chosen = {name: load().outbox.codec_of(name) for name in ("users", "market-data", "jobs")}
-    assert chosen == {"users": "none", "market-data": "gzip", "jobs": "zstd"}
-    monkeypatch.setenv("TIDEMILL_OUTBOX_COMPRESSION", "users=none")
-    assert load().outbox.codec_of("jobs") == "as-created"
-    for wrong in ("lz4", "users=", "=zstd", "zstd,", "users:none"):
-        assert "expected one of" in refused(monkeypatch, OUTBOX_COMPRESSION=wrong)

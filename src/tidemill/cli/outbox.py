@@ -26,8 +26,8 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show a position of a lane: its outcome, and its events as long as the outbox holds them."""
-    found = session.ask(lambda admin: admin.commands.at(lane, position))
+    command = session.ask(lambda admin: admin.commands.at(lane, position))
     if as_json:
-        print_json(found)
+        print_json(command)
     else:
-        print_command(found)
+        print_command(command)

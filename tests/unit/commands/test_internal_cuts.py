@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
+from tests.conformance.superseded_points import BY_NUMBER, BY_TIME, OLD, YEAR, abandoned, completed, opened
 from tests.fakes.codecs import JsonCodec
 from tests.fakes.commands import MemoryCommandStore
 from tests.fakes.followers import MemoryFollower
 from tests.support.engine.any_commands import KEYS, LATER, cut, random_commands
 from tests.support.engine.built_in import BUILT_IN, FULL
 from tests.support.engine.commands import FakeRecord, Harness
-from tests.support.engine.superseded import BY_NUMBER, BY_TIME, OLD, YEAR, abandoned, completed, opened
 from tests.support.security.principals import MovedClock
 from tests.unit.commands.test_entity_cuts import facts as facts_with_ids
 from tidemill.commands import superseded

@@ -60,7 +60,7 @@ def plain_bodies(
     numbers = zip(*(encode_varints(column) for column in _numbers(items)), strict=True)
     events, outcomes = list[bytes](), list[bytes]()
     digits, before_place, outcome_id, place_header = 0, b"", b"", b""
-    for item, told in zip(items, numbers, strict=True):
+    for item, varints in zip(items, numbers, strict=True):
         (position, _, _, _, _, _, command_id, _, _, sequence, _, _, _,
          key, _, payload, chain, _, _, _) = item  # fmt: skip
         assert payload is not None
@@ -74,7 +74,7 @@ def plain_bodies(
         count = 1 if subject else 0
         headers = join((timed, subject, cause, name, place_header, place))
         ended = sequences[len(last)] + last
-        value = join((before_place, place, before_id, name, after_id, *told, instant))
+        value = join((before_place, place, before_id, name, after_id, *varints, instant))
         event = (
             key_field, VARINT[len(payload)], payload, event_count[count], headers, event_id, name, event_type,
             chains[len(hashed)], hashed, ended,
