@@ -78,7 +78,7 @@ trials-http: export TIDEMILL_QUERY_FILTERS ?= 5000
 trials-http: export TIDEMILL_HIDDEN_REQUESTS ?= 5000
 trials-http: export TIDEMILL_QUERY_WALKS ?= 500
 
-trials-http: $(INSTALLED)  ## what tries to break the API from outside, in full: docs/trials.md (an hour and a quarter)
+trials-http: $(INSTALLED)  ## what tries to break the API from outside, in full: docs/trials.md (half an hour and more)
 	$(BIN)/pytest -s --durations=10 $(HTTP_TRIALS:%=tests/acceptance/test_http_%.py) $(HTTP_FILTERS) \
 	    $(HTTP_READS) $(HTTP_GRANTS) $(PYTEST_ARGS)
 
