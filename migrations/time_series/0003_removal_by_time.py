@@ -18,7 +18,7 @@ def upgrade() -> None:
     """Let the service delete, and find by series and revision in each chunk."""
     run_script(
         "create index idx_time_series_data_points_series_revision "
-        "on public.time_series_data_points (time_series_id, revision)"
+        "on public.time_series_data_points (time_series_id, revision);"
     )
     run_script("grant delete on public.time_series_data_points to tidemill_service")
 

@@ -219,7 +219,7 @@ def test_the_columns_and_indexes_of_points_are_those_of_the_page(name: str) -> N
     assert sorted(map(index_row, table.indexes)) == sorted(map(tuple, SECTIONS[name].tables["index"]))
     made = "".join(file.read_text() for file in sorted((MIGRATIONS / "time_series").glob("0*.py")))
     for index, on, _ in map(index_row, table.indexes):
-        assert re.search(rf"create index {index}\s+on public\.{name} \({on}\);", made)
+        assert re.search(rf"create index {index}[\s\"]+on public\.{name} \({on}\);", made)
 
 
 def columns_of(table: Table) -> list[tuple[str, str, str]]:
