@@ -52,7 +52,7 @@ def _removed(rows: Mapping[str, Mapping[str, Any]], missing: Counter[Any]) -> Co
         kept = {row["revision"], row["newest_revision"] if row["open_save"] is not None else row["revision"]}
         return revision not in kept
 
-    return Counter({point: count for point, count in missing.items() if is_over(point[2], point[-2])})
+    return Counter({point: count for point, count in missing.items() if is_over(point[-5], point[-2])})
 
 
 def _happen(

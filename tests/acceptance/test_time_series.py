@@ -58,7 +58,9 @@ SERVER_ENDED = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
     asyncpg.OperatorInterventionError,
+    asyncpg.InternalClientError,
 )
+"""The last one is what asyncpg says if a connection breaks between two of its steps."""
 REMOVED = "select coalesce(sum(rows), 0)::bigint as rows from tm.log where service = 'tidemill.superseded'"
 STAYED = "select count(*) as rows from public.{}"
 

@@ -10,12 +10,16 @@ from itertools import count
 from random import Random
 from typing import Any
 
+from aiokafka import TopicPartition
+
 from tests.support.engine.projections import Running
 from tests.support.engine.streams import messages_of
+from tests.support.waiting import eventually
 from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import MarketDataRecorded
 from tidemill.domain.context import Context
+from tidemill.domain.errors import Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Projection, Recorded
 from tidemill.domain.stream import Stream
@@ -30,6 +34,7 @@ from tidemill.transport.avro.events import AvroEventCodec
 from tidemill.transport.kafka import KafkaConnection, KafkaEventSource, Topics
 from tidemill.transport.kafka.client.client import idempotent_producer
 from tidemill.transport.kafka.client.close import hard_close
+from tidemill.transport.kafka.client.lookup import Lookup
 
 LANES = 4
 NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
@@ -133,6 +138,21 @@ class Market:
 
     async def create_topics(self) -> None:
         await Topics(self.connection).create(plan_topics(self.stream.topics, LANES, TopicOptions()))
+
+    async def create_topics_again(self) -> None:
+        """Delete the topics and create them, empty: a broker may hold the former ones a while longer."""
+        await self.delete_topics()
+        await self.create_topics()
+        lookup = Lookup(self.connection)
+        events = [TopicPartition(self.stream.topics.events, lane_id) for lane_id in range(LANES)]
+
+        async def empty() -> bool:
+            return not any((await lookup.ends(events)).values())
+
+        try:
+            await eventually(empty, what="topics without records", retry_on=(Unavailable,))
+        finally:
+            await lookup.close()
 
     async def delete_topics(self) -> None:
         await Topics(self.connection).delete(list(self.stream.topics.named().values()))

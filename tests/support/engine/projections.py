@@ -218,7 +218,11 @@ class Running:
             halt = halts.get(partition)
             return halt if halt is not None and halt.code == code else None
 
-        await self.until(found, f"{name} halted with {code}")
+        try:
+            await self.until(found, f"{name} halted with {code}")
+        except AssertionError as error:
+            error.add_note(str(self.status(name)))
+            raise
         halt = found()
         assert halt is not None
         return halt.detail
