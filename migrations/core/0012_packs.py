@@ -16,8 +16,9 @@ down_revision = "core_0011"
 branch_labels = None
 depends_on = None
 
-# A reconciliation may split a pack: of each part the columns say what of its records is in force. `moved_positions` and `moved_sequences`: by how much the numbers were
-# raised since the records were encoded, with the timeline `timeline`. `offsets`: null if they are dense.
+# A reconciliation may split a pack: both parts hold all its records, and the columns say which of them are in force.
+# `chain_before`, `chain`, `event_id`, `timeline`, `parked`: of the records as they were encoded; `moved_positions`,
+# `moved_sequences`: by how much the numbers were raised since. `offsets`: null if they are dense.
 PACKS = """
 create table tm.pack (
   lane smallint not null, gen int not null,
@@ -41,7 +42,6 @@ grant select on tm.pack to tidemill_service;
 grant insert, update (first_position, position, sequence_before, sequence, moved_positions, moved_sequences, rows, first_offset,
                      offsets)
   on tm.pack to tidemill_service;
-grant update (packs) on tm.generation to tidemill_service;
 grant select (lane, gen, first_position, position, first_offset, offsets, seconds) on tm.pack to tidemill_http;
 """
 
@@ -142,9 +142,23 @@ do $$
 begin
   if exists (select from tm.pack p left join tm.published s using (lane) where p.position > coalesce(s.position, 0)) then
     raise exception 'packs are unsent, which the version before cannot read'
-      using hint = 'Run tidemill generations use rows, and wait until tidemill status says that no pack is unsent.';
+      using hint = 'Run tidemill generations use rows, and wait until tidemill generations show says that no pack is unsent.';
   end if;
 end $$;
+"""
+
+
+FORM = """
+-- Write packs, or rows, from now on. SHARE waits for the writers in flight and stops new ones; those that had already
+-- chosen the other form look again as their last statement and redo their batch.
+create procedure tm.write_packs(wanted bool) language plpgsql
+security definer set search_path = pg_catalog, pg_temp as $$
+begin
+  lock table tm.log in share mode;
+  update tm.generation set packs = wanted where closed_at is null and packs <> wanted;
+end $$;
+revoke execute on procedure tm.write_packs(bool) from public;
+grant execute on procedure tm.write_packs(bool) to tidemill_service;
 """
 
 
@@ -167,6 +181,7 @@ def upgrade() -> None:
     run_script(PACKS)
     run_script(PARTITIONS)
     run_script(procedures(packs=True))
+    run_script(FORM)
 
 
 def downgrade() -> None:
@@ -174,5 +189,6 @@ def downgrade() -> None:
     run_script(UNSENT)
     run_script(procedures(packs=False))
     run_script(
-        "drop table tm.pack; alter table tm.generation drop column packs; alter table tm.lane drop column compressed"
+        "drop procedure tm.write_packs; drop table tm.pack; "
+        "alter table tm.generation drop column packs; alter table tm.lane drop column compressed"
     )

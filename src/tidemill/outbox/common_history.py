@@ -8,6 +8,7 @@ bisection.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from itertools import pairwise
 from typing import NamedTuple, Protocol
 
 from tidemill.outbox.ports import Fork, Tail
@@ -51,7 +52,7 @@ async def agreement(
         else:
             upper = middle
     if agreeing < len(known):
-        return _place(known[agreeing - 1]) if agreeing else Agreement(0, 0)
+        return _last_whole(known[: agreeing + 1])
     if known and known[-1] == points[-1]:
         return _place(known[-1])
     return Agreement(tail.position, tail.sequence)  # the log holds all points of that time
@@ -65,7 +66,7 @@ class PointReader(Protocol):
         ...
 
     async def points_between(self, lane_id: int, before: Point, end: Point) -> list[Point]:
-        """Return a point for each position with events after `before`, up to `end`; none if the log lacks some."""
+        """Return a point for each event after `before`, up to `end`; none if the log lacks some."""
         ...
 
 
@@ -94,6 +95,14 @@ def in_force(sequence: int, forks: Sequence[Fork]) -> int:
 async def _agrees(point: Point, forks: Sequence[Fork], chain_at: ChainAt) -> bool:
     sequence = in_force(point.sequence, forks)
     return sequence == 0 or await chain_at(sequence) == point.chain
+
+
+def _last_whole(points: Sequence[Point]) -> Agreement:
+    """Return the last place before the last point that is no part of a position: a position is decided as a whole."""
+    for point, following in reversed(list(pairwise(points))):
+        if point.position != following.position:
+            return _place(point)
+    return Agreement(0, 0)
 
 
 def _place(point: Point) -> Agreement:

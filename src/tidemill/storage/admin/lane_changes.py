@@ -103,15 +103,12 @@ class LaneDatabase:
         """Add up the ids in the log: a pack says nothing of the positions within it."""
         async with connection(self._pool) as borrowed:
             rows = await borrowed.fetch(_SQL["events_between"], lane_id, before.position, end.position)
-        points, at = list[Point](), before
+        points, chained = list[Point](), before.chain
         for row in rows:
-            for number in range(row["events"]):
-                at = Point(
-                    row["position"],
-                    at.sequence + 1,
-                    chain(at.chain, event_id(str(row["command_id"]), number + 1)),
-                )
-            points.append(at)
+            first = row["sequence"] - row["events"]
+            for number in range(1, row["events"] + 1):
+                chained = chain(chained, event_id(str(row["command_id"]), number))
+                points.append(Point(row["position"], first + number, chained))
         return points if points and points[-1][1:] == end[1:] else []
 
     async def reconcile(

@@ -240,14 +240,32 @@ from tm.foreign_record f join tm.lane l using (lane) order by l.aggregate, l.par
 
 -- name: points_of_lane
 -- The points of its history in the log: the ends of batches, and of the positions that rows of the outbox still hold.
-select position, sequence, chain from tm.batch where lane = $1 and position > 0
+-- A reconciliation raises the numbers of log and outbox, but not of the ledger: of an earlier batch they are raised here,
+-- by as much as each reconciliation since has raised those behind the place from which the lane continued.
+with recursive ledger as (
+  select batch, gen, position, sequence, chain, timeline, position - lag(position) over one_after_the_other as by_position,
+         sequence - lag(sequence) over one_after_the_other as by_sequence, coalesce(reason like 'reconciled:%', false) as moves
+  from tm.batch where lane = $1 window one_after_the_other as (order by batch, gen)),
+moves as (
+  select m.batch, m.by_position, m.by_sequence, t.position - m.by_position as behind,
+         row_number() over (order by m.batch) as number
+  from ledger m join tm.timeline t on t.lane = $1 and t.timeline = m.timeline
+  where m.moves and (m.by_position, m.by_sequence) <> (0, 0)),
+moved as (
+  select batch, position, sequence, chain, 0::bigint as number from ledger where position > 0
+  union all
+  select p.batch, p.position + case when raised then m.by_position else 0 end,
+         p.sequence + case when raised then m.by_sequence else 0 end, p.chain, m.number
+  from moved p join moves m on m.number = p.number + 1
+  cross join lateral (select p.batch < m.batch and p.position > m.behind as raised) as judged)
+select position, sequence, chain from moved where number = (select count(*) from moves)
 union
 select position, max(sequence), (array_agg(chain order by item desc))[1] from tm.outbox where lane = $1
 group by position having bool_or(payload is not null)
 order by sequence, position
 
 -- name: events_between
-select position, command_id, events from tm.log
+select position, command_id, events, sequence from tm.log
 where lane = $1 and position > $2 and position <= $3 and events > 0 order by position, gen
 
 -- name: enter_fork
@@ -362,4 +380,4 @@ select g.gen, g.packs, (
 from tm.generation g where g.closed_at is null
 
 -- name: use_packs
-update tm.generation set packs = $1 where closed_at is null and packs <> $1
+call tm.write_packs($1::bool)

@@ -24,7 +24,7 @@ where lane = any($1::smallint[]) and forked_at < continued_at order by lane, tim
 
 -- name: open_generation
 -- And the types of the columns of the tables $1, as `shapes` returns them.
-select gen, array(
+select gen, packs, array(
          select a.atttypid from pg_attribute a
          where a.attrelid = any($1::text[]::regclass[]) and a.attnum > 0 order by a.attrelid, a.attnum) as types
 from tm.generation where closed_at is null

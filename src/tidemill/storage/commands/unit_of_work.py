@@ -71,6 +71,7 @@ class BatchTransaction:
         self._closed = ClosedSet([])
         self._shapes = Shapes(borrowed)
         self._gen = 0
+        self._in_packs = False
         self._wider: set[str] = set()
 
     def join(self, open_port: Callable[[Connection], T]) -> T:
@@ -84,10 +85,10 @@ class BatchTransaction:
         if lost:
             raise Fenced(lost)
         rows = await _progress_rows(self._borrowed, lanes)
-        self._gen = rows[0]["gen"]
+        self._gen, self._in_packs = rows[0]["gen"], rows[0]["packs"]
         self._closed = await self._generations.beside(self._borrowed, self._gen, rows[0]["opened_at"])
         locked = _locked(rows)
-        if rows[0]["packs"]:
+        if self._in_packs:
             self._lanes = {claim.lane.id: claim.lane for claim in claims}
             self._progress = locked.progress
         return locked
@@ -262,10 +263,12 @@ class BatchTransaction:
 
     async def append_ledger(self, rows: Sequence[LedgerRow]) -> None:
         await self._copy("batch", LedgerRow._fields, rows)
-        gen, types = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied) or (None, ())
-        if gen != self._gen:
+        opened = await self._borrowed.fetchrow(_SQL["open_generation"], self._shapes.copied)
+        if opened is None or opened["gen"] != self._gen:
             raise GenerationClosed(f"generation {self._gen} was closed under the batch")
-        self._shapes.compare(types)
+        if opened["packs"] != self._in_packs:
+            raise GenerationClosed(f"the outbox of generation {self._gen} changed its form under the batch")
+        self._shapes.compare(opened["types"])
 
     async def _copy(
         self, table: str, columns: Sequence[str], rows: Sequence[tuple[Any, ...]], *, schema: str = "tm"
