@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -18,32 +18,42 @@ BATCHES = st.lists(EVENTS_OF_POSITIONS, min_size=1, max_size=6)
 
 @dataclass
 class Log:
-    """A `PointReader`. `batches`: of each, a point per position; `first`: the batch before which none is left."""
+    """A `PointReader`. `batches`: of each, a point per position; `first`: the batch before which none is left.
+
+    `forked_at`: the last event whose hash is that of the topic's history; those behind it are of history `other`.
+    """
 
     batches: Sequence[Sequence[Point]]
     first: int = 0
+    forked_at: int = 0
+    other: int = 2
 
     async def points(self, lane_id: int) -> list[Point]:
         return [batch[-1] for batch in self.batches[self.first :]]
 
     async def points_between(self, lane_id: int, before: Point, end: Point) -> list[Point]:
-        found, at = [], before
+        found, at = list[Point](), before
         for point in (point for batch in self.batches[self.first :] for point in batch):
-            if before.position < point.position <= end.position and point.sequence > at.sequence:
-                found.append(point)
+            if before.position < point.position <= end.position:
+                found += self._events(point.position, at.sequence, point.sequence)
                 at = point
         complete = self.first == 0 or before.position >= self.batches[self.first - 1][-1].position
         return found if complete else []
+
+    def _events(self, position: int, before: int, last: int) -> list[Point]:
+        """Return a point for each event of a position."""
+        numbers = range(before + 1, last + 1)
+        return [Point(position, number, hash_of(number, self.forked_at, self.other)) for number in numbers]
 
     def all_points(self) -> list[Point]:
         """Return the points of batches and those within them, as the two stages know them."""
         known = {Point(0, 0, 0)}
         for batch in self.batches:
-            before = max(known)
+            before = max(known, key=lambda point: point.sequence)
             for point in batch:
-                if point.sequence > before.sequence or point is batch[-1]:
-                    known.add(point)
-                before = max(known)
+                known.update(self._events(point.position, before.sequence, point.sequence))
+                known.update([point] if point is batch[-1] else [])
+                before = point
         return sorted(known)
 
 
@@ -56,7 +66,7 @@ def log_of(batches: Sequence[Sequence[int]], forked_at: int, other: int) -> Log:
         for events in batch:
             position, sequence = position + 1, sequence + events
             made[-1].append(Point(position, sequence, hash_of(sequence, forked_at, other)))
-    return Log(made)
+    return Log(made, forked_at=forked_at, other=other)
 
 
 def hash_of(sequence: int, forked_at: int, history: int) -> int:
@@ -91,16 +101,25 @@ def test_two_stages_find_what_one_finds(batches: list[list[int]], forked_at: int
 def test_what_is_found_is_the_last_event_that_both_have(
     batches: list[list[int]], data: st.DataObject
 ) -> None:
-    """The topic ends with a whole position, and parts between two: a position is decided as a whole."""
-    log = log_of(batches, 10_000, other=2)
-    ends = [point for batch in log.batches for point in batch]
-    forked_at = data.draw(st.sampled_from(sorted({0, *(point.sequence for point in ends)})))
-    log = log_of(batches, forked_at, other=2)
-    last = ends[-1].sequence
-    topics = [point.sequence for point in ends if point.sequence >= max(1, forked_at)]
-    topic = data.draw(st.sampled_from([*topics, max(1, last + 5)]))
-    two, _ = found(log, Tail(topic + 100, topic, "e:1"), forked_at)
-    assert two.sequence == min(forked_at, last)
+    """Where the topic ends within a position, that part counts; a position of which a part differs is left out."""
+    ends = [point.sequence for batch in log_of(batches, 0, other=2).batches for point in batch]
+    last = ends[-1]
+    forked_at, topic = data.draw(st.integers(0, last)), data.draw(st.integers(1, last + 5))
+    two, _ = found(log_of(batches, forked_at, other=2), Tail(topic + 100, topic, "e:1"), forked_at)
+    whole = max((end for end in ends if end <= forked_at), default=0)
+    assert two.sequence == (topic if topic <= forked_at else whole)
+
+
+def test_a_topic_that_ends_within_a_position_of_another_history_ends_before_it() -> None:
+    """Event 3 is the first of three of position 2, and in the topic that of another command."""
+    two, one = found(log_of([[2, 3]], 2, other=2), Tail(2, 3, "e:1"), 2)
+    assert two == one == Agreement(1, 2)
+
+
+def test_a_position_that_is_longer_in_the_log_is_not_common() -> None:
+    """In the topic the command of position 2 has one event, and event 4 is that of the next one."""
+    two, one = found(log_of([[2, 3]], 3, other=2), Tail(3, 4, "e:1"), 3)
+    assert two == one == Agreement(1, 2)
 
 
 @given(batches=BATCHES, first=st.integers(1, 6), forked_at=st.integers(0, 40), topic=st.integers(1, 60))
@@ -109,7 +128,7 @@ def test_a_log_that_lacks_what_is_between_is_asked_by_batches_only(
 ) -> None:
     """Where it lacks some, the answer is never further than with all of them, unless it knows nothing of that time."""
     whole = log_of(batches, forked_at, other=2)
-    log = Log(whole.batches, min(first, len(batches) - 1))
+    log = replace(whole, first=min(first, len(batches) - 1))
     tail = Tail(topic + 100, topic, "e:1")
     two, _ = found(log, tail, forked_at)
     complete, _ = found(whole, tail, forked_at)
