@@ -1,7 +1,8 @@
 """Packs: what the relay sends of a batch, in one row with the records as they stand in a Kafka batch.
 
 The rows of `tm.outbox` stay, for what is not packed, and for processes of the version before, which cannot read packs: a
-generation says in which form it is written: in rows, until an operator decides.
+generation says in which form it is written. A database without lanes begins with packs, another goes on with rows until
+an operator decides.
 
 Revision ID: core_0012
 Revises: core_0011
@@ -37,6 +38,7 @@ create index pack_lane on tm.pack (lane, position);
 -- Compression is a change for subscribers: lanes that are there keep none until a setting says otherwise.
 alter table tm.lane add column compressed boolean not null default false;
 alter table tm.generation add column packs boolean not null default false;
+update tm.generation set packs = true where closed_at is null and not exists (select from tm.lane);
 
 grant select on tm.pack to tidemill_service;
 grant insert, update (first_position, position, sequence_before, sequence, moved_positions, moved_sequences, rows, first_offset,

@@ -119,7 +119,7 @@ def log_to_outbox(indexed: EvidenceIndex) -> Iterator[Finding]:
         (row["place"], row["position"], item) for row in indexed.log for item in range(max(1, row["events"]))
     ]
     found = [(row["place"], row["position"], row["item"]) for row in indexed.outbox]
-    yield from compare("log -> outbox", wanted, found)
+    yield from compare("log -> outbox + pack", wanted, found)
 
 
 def log_to_outcomes(indexed: EvidenceIndex) -> Iterator[Finding]:

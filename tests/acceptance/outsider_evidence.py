@@ -22,6 +22,8 @@ import fastavro
 import pyarrow.parquet as pq
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from tests.acceptance.outsider_packs import waiting_in_pack
+
 SCHEMAS = Path(__file__).parents[2] / "schemas"
 PAGE = Path(__file__).parents[2] / "docs" / "collections.md"
 SERVICES = UUID("6d0f3a70-4f3c-5c1e-9b1a-7a1d5c0e7e11")  # namespace of ids that are no UUIDs, by service
@@ -36,6 +38,7 @@ TABLES = {
     "log": "tm.log",
     "ledger": "tm.batch",
     "outbox": "tm.outbox",
+    "pack": "tm.pack",
     "parked": "tm.parked",
     "checkpoint": "tm.checkpoint",
     "archive": "tm.archive",
@@ -296,7 +299,8 @@ class EvidenceIndex:
         self.lanes = list(lanes.values())
         self.log = self._placed("log", lanes)
         self.ledger = self._placed("ledger", lanes)
-        self.outbox = self._placed("outbox", lanes)
+        packed = (row for pack in self._placed("pack", lanes) for row in waiting_in_pack(pack))
+        self.outbox = [*self._placed("outbox", lanes), *packed]
         self.parked = self._placed("parked", lanes)
         self.commands = self._by_lane("command topic")
         self.events = self._by_lane("event topic")

@@ -21,7 +21,17 @@ import asyncpg
 import pytest
 
 from tests.acceptance import outsider, outsider_evidence
-from tests.acceptance.outsider_evidence import ARCHIVAL, LATE, ROLES, TABLES, Evidence, Record, read_tables
+from tests.acceptance.outsider_evidence import (
+    ARCHIVAL,
+    LATE,
+    ROLES,
+    TABLES,
+    Evidence,
+    EvidenceIndex,
+    Record,
+    Row,
+    read_tables,
+)
 from tests.support.waiting import HANGING_S
 from tidemill.settings import Settings
 from tidemill_devkit.demo.place import Servers, remove_run
@@ -210,8 +220,9 @@ def without_uniqueness(table: str) -> str:
         end $$"""
 
 
-# `lane` is no hop that anything passes, but the map by which the outsider places rows and finds topics
-@pytest.mark.parametrize(("name", "change", "which"), in_turn(*sorted(TABLES.keys() - {"lane"})))
+# `lane` is no hop that anything passes, but the map by which the outsider places rows and finds topics; a new database
+# has its outbox in packs
+@pytest.mark.parametrize(("name", "change", "which"), in_turn(*sorted(TABLES.keys() - {"lane", "outbox"})))
 async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Which) -> None:
     table, rows = TABLES[name], demo.evidence.tables[name]
     one = f"""(tableoid, ctid) = (
@@ -223,6 +234,19 @@ async def test_a_row_in_a_table(demo: Run, name: str, change: Change, which: Whi
     assert len(tables[name]) == len(rows) + (1 if change == "double" else -1)
     found = hops(Evidence(demo.evidence.topics, tables))
     assert named_by_all(name, found), found
+
+
+@pytest.mark.parametrize("which", WHICH)
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_row_of_an_outbox_in_rows(demo: Run, change: Change, which: Which) -> None:
+    """The demo has none: what its packs hold, as rows."""
+    packed = EvidenceIndex(demo.evidence).outbox
+    numbers = {(row["aggregate"], row["partition"]): row["lane"] for row in demo.evidence.tables["lane"]}
+    rows: list[Row] = [{**row, "lane": numbers[row["place"]]} for row in packed]
+    in_rows = demo.evidence.tables | {"pack": [], "outbox": rows}
+    assert hops(Evidence(demo.evidence.topics, in_rows)) == set()
+    found = hops(Evidence(demo.evidence.topics, {**in_rows, "outbox": changed(rows, change, which)}))
+    assert named_by_all("outbox", found), found
 
 
 @pytest.mark.parametrize("which", WHICH)

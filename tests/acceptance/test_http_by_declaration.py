@@ -34,7 +34,7 @@ def world(
 ) -> Iterator[tuple[Api, httpx2.Client]]:
     """A deployment that looks often for rows whose time is over, and demands ids where none follows from fields.
 
-    It demands If-Match, too.
+    It demands If-Match, too. Its outbox is in rows, in which a test looks keys up.
     """
     own = {
         "TIDEMILL_CONTEXTS": CONTEXTS,
@@ -51,6 +51,7 @@ def world(
         ),
         api.client(tokens["crawler"]) as client,
     ):
+        api.deployment.installation("generations", "use", "rows")
         yield api, client
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -125,6 +125,43 @@ def await_versions(deployment: Deployment, expected: set[str]) -> None:
     eventually_blocking(told, what=f"processes of {sorted(expected)}")
 
 
+def stored(deployment: Deployment) -> dict[str, int]:
+    """Return how many packs and rows the outbox has."""
+    counts = "select (select count(*) from tm.pack) as packs, (select count(*) from tm.outbox) as rows"
+    return dict(deployment.installation.fetch(counts)[0])
+
+
+def to_packs_and_back(
+    new: Deployment, old: Deployment, worker: Worker, goes_on: Callable[..., None]
+) -> tuple[Worker, Worker]:
+    """Use packs, go back to the version before, which cannot read them, and forward again; return who took over."""
+    new("generations", "use", "packs")
+    goes_on(worker)
+    assert stored(new)["packs"] > 0
+    before = back(new, old, worker, goes_on)
+    after = new.start("all")
+    goes_on(before, after)
+    assert before.stop() == 0
+    new("generations", "use", "packs")
+    goes_on(after)
+    return before, after
+
+
+def back(new: Deployment, old: Deployment, worker: Worker, goes_on: Callable[..., None]) -> Worker:
+    """Go back from `worker` to the version before, as docs/operations.md orders it."""
+    new("generations", "use", "rows")
+    packs = stored(new)["packs"]
+    eventually_blocking(
+        lambda: new("generations", "show", "--json").json()["unsent_packs"] == 0, what="all packs to be sent"
+    )
+    goes_on(worker)
+    assert worker.stop() == 0
+    last = old.start("all")
+    goes_on(last)
+    assert stored(new)["packs"] == packs, "only rows were written since"
+    return last
+
+
 def assert_written_over_http(deployment: Deployment) -> None:
     """What serves HTTP may come first: the version before applies what it sends, and its drain is one as well."""
     server = deployment.start("http", **OWN)
@@ -175,13 +212,16 @@ def test_a_database_is_migrated_under_processes_of_the_version_before(
         goes_on(third)
         fourth = new.start("all")
         goes_on(third, fourth)
+        if before.told:
+            assert before.version in new("generations", "use", "packs", expect=2).err
         assert third.stop() == 0
         goes_on(fourth)
+        fifth, sixth = to_packs_and_back(new, old, fourth, goes_on)
     new.await_consumed(len(feed.acknowledged))
     new.assert_conserved(feed.acknowledged, projecting=True)
     new.assert_balanced_by_an_outsider()
     for name in ("latest-quotes", "daily-bars"):
         new("projections", "verify", name)
-    for worker in (first, second, third, fourth):
+    for worker in (first, second, third, fourth, fifth, sixth):
         assert not worker.said("service_failed"), "a fault, not only a server that was waited for"
-    assert fourth.stop() == 0
+    assert sixth.stop() == 0

@@ -40,8 +40,8 @@ def use(
 ) -> None:
     """Write the outbox in packs from now on, or in rows: both are read at any time.
 
-    Packs cost less; every deployment keeps rows until this is called. To go back to the version before: use rows, wait
-    until `generations show` counts no unsent packs, then install it.
+    A new deployment begins with packs, which cost less; one that was upgraded keeps rows until this is called. To go
+    back to the version before: use rows, wait until `generations show` counts no unsent packs, then install it.
     """
     packs = form is WrittenForm.PACKS
     used = session.act(f"generations use {form}", lambda admin: admin.outbox_forms.use(packs=packs))

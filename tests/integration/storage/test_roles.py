@@ -93,6 +93,7 @@ NOT_FOR_THE_SERVICE = [
     "delete from market_data",
     "update market_data set price = 0",
     "truncate market_data",
+    "update tm.generation set packs = true",
     "select drop_chunks('market_data', older_than => now())",
     "create or replace procedure tm.roll_generation(old int, new int) language sql as ''",
     "update tidemill_migration set revision = 'core_9999'",

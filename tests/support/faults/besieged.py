@@ -22,7 +22,10 @@ WAIT_S = 300
 GOOD_SYMBOLS = [f"S{number}" for number in range(200)]
 
 _UNPUBLISHED = """
-select from tm.published join (select lane, max(position) as newest from tm.outbox group by lane) outbox using (lane)
+select from tm.published join (
+  select lane, max(position) as newest
+  from (select lane, position from tm.outbox union all select lane, position from tm.pack) as stored group by lane)
+as outbox using (lane)
 where position < newest
 """
 
