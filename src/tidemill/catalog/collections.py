@@ -78,7 +78,7 @@ def _facts(catalog: StreamCatalog, part: ContextStream) -> Iterator[Collection]:
 def _fact_collection(part: ContextStream, facts: FactsView) -> Collection:
     policy = part.context.retention
     leaves = policy is not None and policy.table is facts.appended
-    shown = next((facts_now for facts_now in part.context.current if facts_now.table is facts.appended), None)
+    shown = next((current for current in part.context.current if current.table is facts.appended), None)
     return Collection(
         name=facts.name,
         kind=CollectionKind.FACTS,

@@ -13,11 +13,11 @@ class Pack(NamedTuple):
     `events`, `outcomes`: records numbered from 0 as they stand in a Kafka batch, compressed with zstd; None
     if there are no events. `first_position`..`position`: the commands whose outcomes are in force. `sequence_before`,
     `sequence`: the last event before the first of them, and their last. `moved_positions`, `moved_sequences`: by how
-    much a reconciliation has raised the numbers since the records were encoded, for the timeline `timeline`.
-    `event_id`: the last event's, None without one. `offsets`: of the records in the command topic; None: dense from
-    `first_offset`.
-    `rows`: how many rows its applied commands affected. `parked`: the positions whose dead letters are to be sent;
-    `parked_sequences`: the last event up to each.
+    much a reconciliation has raised the numbers since. The others are of all records as they were encoded, also where a
+    reconciliation has split them into two packs: `timeline`, the running hash before and behind them, `event_id`, the
+    last event's, None without one, `parked`, the positions whose dead letters are to be sent, and `parked_sequences`,
+    the last event up to each. `offsets`: of the records in the command topic; None: dense from `first_offset`.
+    `rows`: how many rows its applied commands affected.
     """
 
     first_position: int
