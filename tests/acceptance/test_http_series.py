@@ -92,6 +92,23 @@ def test_points_at_times_come_back_as_they_were_sent(client: httpx2.Client) -> N
     assert [bucket[:3] for bucket in buckets] == [[f"{DAY}09:00:00.000000Z", "6", "5"]]
 
 
+def test_what_is_behind_a_view_of_points_is_counted_and_described(client: httpx2.Client) -> None:
+    series = made(client, "counted", "datetime")
+    times = [f"{DAY}09:00:{second:02}Z" for second in range(60)]
+    lists = {"columns": [0] * 60, "values": [0.5] * 60, "times": times}
+    seen = send(client, "SaveTimeSeriesPoints", **series, **lists)
+    about = {"headers": WAITING | {"Tidemill-Seen": seen}}
+    counted = client.get("/api/db/time-series-data-points/count?_mode=estimated", **about)
+    assert counted.json()["data"]["count"] > 0, "the view has no statistics"
+    stats = client.get("/api/db/stats").json()["data"]["collections"]
+    (points,) = [each for each in stats if each["name"] == "time-series-data-points"]
+    assert (points["bytes"] > 0, points["chunks"]) == (True, 1)
+    schema = client.get("/api/db/schema/time-series-data-points").json()["data"]
+    assert schema["hypertable"]["table_name"] == "public.time_series_data_points"
+    assert len(schema["chunks"]) == 1
+    assert schema["indexes"]
+
+
 @pytest.mark.parametrize(
     ("axis", "kind", "positions", "written"),
     [

@@ -65,7 +65,7 @@ class Collection:
     address. `time_column`: of facts. `retention`: the table (`schema.table`) whose old rows leave for the lake.
     `projection`: the read model's name, by which its checkpoints are found; None: rows are written in the command's
     own transaction. `counters`: bigint columns that are JSON numbers.
-    `stored`: the table behind `table` if that lacks columns, such as secrets, which commands have all the same.
+    `stored`: the table behind `table` if that is a view, or lacks columns, such as secrets, which commands have.
     `revisions`: of facts of which only current ones are shown.
     """
 

@@ -232,8 +232,8 @@ class SchemaReader:
 
 
 def place_of(collection: Collection) -> TablePlace:
-    """Return schema and name of the table or view of a collection."""
-    return TablePlace(collection.table.schema or "public", collection.table.name)
+    """Return schema and name of the table that holds a collection's rows: a view has no indexes, chunks and bytes."""
+    return TablePlace(collection.written.schema or "public", collection.written.name)
 
 
 def _created_at(collection: Collection, facts: TableFacts) -> Any:

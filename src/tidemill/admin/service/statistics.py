@@ -19,8 +19,9 @@ from tidemill.security.principals import Principal
 
 
 class CollectionStats(AnswerModel):
-    """A collection. `estimated_rows`: by the statistics, null if unknown. `bytes`: with indexes; 0 of a view.
+    """A collection. `estimated_rows`: by the statistics, also those that no reader is shown; null if unknown.
 
+    `bytes`: with indexes.
     `lag`: events that a read model has not folded, null for what is never behind.
     """
 

@@ -200,9 +200,9 @@ def _plain(values: tuple[Bound, ...]) -> list[Any]:
 
 
 async def _estimated(borrowed: Connection, query: CountQuery) -> int:
-    whole_facts = query.where == EVERYTHING and query.collection.collection.time_column is not None
-    if whole_facts:
-        table = table_name(query.collection.collection.table)
+    collection = query.collection.collection
+    if query.where == EVERYTHING and collection.time_column is not None and collection.revisions is None:
+        table = table_name(collection.written)
         sql = "select approximate_row_count($1::text::regclass)"
         return int((await _fetched(borrowed, query.timeout_s, sql, [table]))[0])
     sql = select_sql.explain_rows(query.collection, shape_of(query.where))
