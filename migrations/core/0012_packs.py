@@ -19,7 +19,8 @@ depends_on = None
 
 # A reconciliation may split a pack: both parts hold all its records, and the columns say which of them are in force.
 # `chain_before`, `chain`, `event_id`, `timeline`, `parked`: of the records as they were encoded; `moved_positions`,
-# `moved_sequences`: by how much the numbers were raised since. `offsets`: null if they are dense.
+# `moved_sequences`: by how much the numbers were raised since. `offsets`: null if they are dense. `unpacked_bytes`: of the
+# records, events and outcomes, before compression.
 PACKS = """
 create table tm.pack (
   lane smallint not null, gen int not null,
@@ -28,7 +29,7 @@ create table tm.pack (
   moved_positions bigint not null default 0, moved_sequences bigint not null default 0,
   timeline int not null, chain_before bigint not null, chain bigint not null, event_id text,
   at timestamptz not null, seconds real not null, first_offset bigint not null, offsets bigint[],
-  rows bigint not null, parked bigint[], parked_sequences bigint[],
+  rows bigint not null, parked bigint[], parked_sequences bigint[], unpacked_bytes bigint not null,
   events bytea, outcomes bytea not null
 ) partition by list (gen);
 comment on table tm.pack is 'The outbox in packs: Kafka records of one batch and lane, compressed (zstd).';
@@ -137,11 +138,13 @@ _LAST_OF_BOTH = (
     "select lane, position from tm.pack_%s) sent group by lane"
 )
 _DROP_PACKS = """
+    lock table only tm.outbox, only tm.pack in access exclusive mode;  -- in the order in which readers lock them
     execute format('drop table if exists tm.pack_%s', g);"""
 
 UNSENT = """
 do $$
 begin
+  lock table tm.pack in access exclusive mode;
   if exists (select from tm.pack p left join tm.published s using (lane) where p.position > coalesce(s.position, 0)) then
     raise exception 'packs are unsent, which the version before cannot read'
       using hint = 'Run tidemill generations use rows, and wait until tidemill generations show says that no pack is unsent.';
@@ -156,6 +159,7 @@ FORM = """
 create procedure tm.write_packs(wanted bool) language plpgsql
 security definer set search_path = pg_catalog, pg_temp as $$
 begin
+  perform pg_advisory_xact_lock(7018643071);  -- not beside a roll, which would open a generation of the form before
   lock table tm.log in share mode;
   update tm.generation set packs = wanted where closed_at is null and packs <> wanted;
 end $$;
@@ -179,7 +183,8 @@ def procedures(*, packs: bool) -> str:
 
 
 def upgrade() -> None:
-    """Add the table, in each generation, and what writes and drops it."""
+    """Add the table, in each generation, and what writes and drops it; no generation is prepared meanwhile."""
+    run_script("select pg_advisory_xact_lock(7018643071)")
     run_script(PACKS)
     run_script(PARTITIONS)
     run_script(procedures(packs=True))

@@ -17,7 +17,7 @@ class Pack(NamedTuple):
     reconciliation has split them into two packs: `timeline`, the running hash before and behind them, `event_id`, the
     last event's, None without one, `parked`, the positions whose dead letters are to be sent, and `parked_sequences`,
     the last event up to each. `offsets`: of the records in the command topic; None: dense from `first_offset`.
-    `rows`: how many rows its applied commands affected.
+    `rows`: how many rows its applied commands affected. `unpacked_bytes`: of all records, before compression.
     """
 
     first_position: int
@@ -37,6 +37,7 @@ class Pack(NamedTuple):
     rows: int
     parked: list[int] | None
     parked_sequences: list[int] | None
+    unpacked_bytes: int
     events: bytes | None
     outcomes: bytes
 

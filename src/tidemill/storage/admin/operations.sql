@@ -72,7 +72,7 @@ from tm.outbox where lane = $1 and position = $2 order by item
 
 -- name: pack_of_position
 select first_position, position, sequence_before, sequence, moved_positions, moved_sequences, timeline, chain_before, chain,
-       event_id, at, seconds, first_offset, offsets, rows, parked, parked_sequences, events, outcomes
+       event_id, at, seconds, first_offset, offsets, rows, parked, parked_sequences, unpacked_bytes, events, outcomes
 from (select * from tm.pack where lane = $1 and position >= $2 order by position limit 1) as next
 where first_position <= $2
 
@@ -343,9 +343,9 @@ with divided as (
 front as (
   insert into tm.pack (lane, gen, first_position, position, sequence_before, sequence, moved_positions, moved_sequences,
                        timeline, chain_before, chain, event_id, at, seconds, first_offset, offsets, rows, parked,
-                       parked_sequences, events, outcomes)
+                       parked_sequences, unpacked_bytes, events, outcomes)
   select lane, gen, first_position, $2, sequence_before, $3, moved_positions, moved_sequences, timeline, chain_before, chain,
-         event_id, at, seconds, first_offset, offsets, rows_before, parked, parked_sequences, events, outcomes
+         event_id, at, seconds, first_offset, offsets, rows_before, parked, parked_sequences, unpacked_bytes, events, outcomes
   from divided)
 update tm.pack p set first_position = $2 + 1, sequence_before = $3, rows = p.rows - d.rows_before,
                      first_offset = coalesce(p.offsets[$2 + 2 - p.first_position], p.first_offset + $2 + 1 - p.first_position),

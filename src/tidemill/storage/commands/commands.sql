@@ -159,11 +159,12 @@ update tm.generation set filter = $2, ids = $3 where gen = $1 and closed_at is n
 
 -- name: expired_generations
 -- A clock that has just jumped ahead proves no age: the log must have rolled after the horizon, too, and
--- for $2 since then.
+-- for $2 since then. The events of packs are looked up in the log, which stays as long as they do.
 select gen from tm.generation g where closed_at < clock_timestamp() - $1::interval
    and exists (select from tm.generation n where n.gen > g.gen
                and n.opened_at between g.closed_at + $1::interval and clock_timestamp() - $2::interval)
    and coalesce(to_regclass(format('tm.log_%s', gen)), to_regclass(format('tm.batch_%s', gen))) is not null
+   and not exists (select from tm.pack p where p.gen = g.gen)
 order by gen
 
 -- name: drop_generation

@@ -1,23 +1,24 @@
 -- The statements of the relay: what it reads and stores.
 
 -- name: read_packs
--- The next packs after $2, the first one whatever its size, others up to $3 positions and $4 bytes; `rows_first`: whether
--- a row of the outbox comes first. Parked records count, since they are loaded together; headers as they are stored.
-select exists (
-         select from tm.outbox o where o.lane = $1 and o.position > $2
-         and o.position < coalesce(p.first_position, 9223372036854775807)) as rows_first,
+-- The next packs after $2, the first one whatever its size, others up to $3 positions and $4 bytes, or eight times as many
+-- unpacked, as they may be sent; `rows_first`: whether a row of the outbox comes first. Parked records count, since they are loaded together; headers as they are stored.
+-- The outbox is named first everywhere: a drop of a generation locks it and the packs in this order, too.
+select coalesce(asked.row < coalesce(p.first_position, 9223372036854775807), false) as rows_first,
        p.first_position, p.position, p.sequence_before, p.sequence, p.moved_positions, p.moved_sequences, p.timeline,
        p.chain_before, p.chain, p.event_id, p.at, p.seconds, p.first_offset, p.offsets, p.rows, p.parked, p.parked_sequences,
-       p.events, p.outcomes
-from (select) as asked left join (
+       p.unpacked_bytes, p.events, p.outcomes
+from (
+  select (select position from tm.outbox where lane = $1 and position > $2 order by position limit 1) as row) as asked
+left join (
   select *, position - greatest(min(first_position) over in_order - 1, $2) as positions,
          sum(coalesce(octet_length(events), 0) + octet_length(outcomes) + case when parked is null then 0 else (
                select coalesce(sum(coalesce(octet_length(k.value), 0) + pg_column_size(k.headers)), 0) from tm.parked k
                where k.lane = $1 and k.position between next.first_position and next.position) end) over in_order as bytes,
-         row_number() over in_order as number
+         sum(unpacked_bytes) over in_order as unpacked, row_number() over in_order as number
   from (select * from tm.pack where lane = $1 and position > $2 order by position limit 100) as next
   window in_order as (order by position)) as p
-on p.number = 1 or (p.positions <= $3 and p.bytes <= $4)
+on p.number = 1 or (p.positions <= $3 and p.bytes <= $4 and p.unpacked <= 8 * $4)
 order by p.position
 
 -- name: read_outbox

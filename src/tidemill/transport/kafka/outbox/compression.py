@@ -19,6 +19,19 @@ class BatchCompression(NamedTuple):
     decompress: Callable[[bytes], bytes]
 
 
+def unpacked_size(frame: bytes) -> int | None:
+    """Return how many bytes a zstd frame has, unpacked, if it says so (RFC 8878, section 3.1.1.1)."""
+    descriptor = frame[4]
+    single, code = descriptor >> 5 & 1, descriptor >> 6
+    if not (single or code):
+        return None
+    begin = (
+        5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
+    )  # behind the window's size, and the dictionary's id
+    found = int.from_bytes(frame[begin : begin + (1, 2, 4, 8)[code]], "little")
+    return found + 256 if code == 1 else found
+
+
 def _snappy(records: bytes) -> bytes:
     block = bytes(cramjam.snappy.compress_raw(records))
     return _SNAPPY_HEADER + len(block).to_bytes(4, "big") + block

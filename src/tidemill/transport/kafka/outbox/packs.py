@@ -116,7 +116,8 @@ class KafkaPacks:
         fields, named = self._outcomes.decode(value or b""), dict(headers)
         written, service = fields["command_id"], fields["service_name"]
         command_id = None if written is None else identify(written, service or "")
-        first, trace = fields["original"], named.get("traceparent")
+        first, trace, cause = fields["original"], named.get("traceparent"), named.get("ce_causationid")
+        client_id = written if cause is None else cause.decode()
         return OutboxItem(
             position=fields["position"],
             item=0,
@@ -136,7 +137,7 @@ class KafkaPacks:
             payload=None,
             chain=0,
             trace=None if trace is None else trace.decode(),
-            client_id=None if written == command_id else written,
+            client_id=None if client_id == command_id else client_id,
             rows=fields["affected_rows"],
         )
 
@@ -213,6 +214,7 @@ def _pack(encoded: _Encoded, cut: _Cut, start: PackStart) -> Pack:
     first_offset = offsets[0]
     dense = offsets == list(range(first_offset, first_offset + len(offsets)))
     parked = [head for head in heads if head.outcome == _PARKED]
+    told, ended = numbered(events), numbered(encoded.outcomes[cut.heads])
     return Pack(
         first_position=items[0].position,
         position=last.position,
@@ -231,8 +233,9 @@ def _pack(encoded: _Encoded, cut: _Cut, start: PackStart) -> Pack:
         rows=sum(_affected(head) for head in heads if head.outcome == _APPLIED),
         parked=[head.position for head in parked] or None,
         parked_sequences=[head.sequence for head in parked] or None,
-        events=ZSTD.compress(numbered(events)) if events else None,
-        outcomes=ZSTD.compress(numbered(encoded.outcomes[cut.heads])),
+        unpacked_bytes=len(told) + len(ended),
+        events=ZSTD.compress(told) if events else None,
+        outcomes=ZSTD.compress(ended),
     )
 
 

@@ -14,7 +14,7 @@ from typing import Final, cast
 from aiokafka.record.util import calc_crc32c
 
 from tidemill.outbox.ports import EncodedRecord, Slab
-from tidemill.transport.kafka.outbox.compression import NONE, ZSTD, BatchCompression
+from tidemill.transport.kafka.outbox.compression import NONE, ZSTD, BatchCompression, unpacked_size
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.wire.varint import VARINT, decode_varint
 
@@ -149,14 +149,19 @@ class BatchFormat:
         yield from self._joined(small)
 
     def _of_slab(self, slab: Slab) -> Iterator[PackedBatch]:
-        if self.compression is ZSTD and len(slab.records) <= self.max_bytes - OVERHEAD:
+        as_it_is = self._fits(len(slab.records)) and self._fits(unpacked_size(slab.records))
+        if self.compression is ZSTD and as_it_is:
             yield self._batch(slab.records, slab.number, ZSTD)
             return
         records = ZSTD.decompress(slab.records)
-        if len(records) <= self.max_bytes - OVERHEAD:
+        if self._fits(len(records)):
             yield self._compressed(records, slab.number)
-        else:  # it was written for a larger limit
+        else:  # one position with large events, or it was written for a larger limit: readers unpack a batch as a whole
             yield from self.of_records([OutboundRecord.of(body) for body in bodies(records)])
+
+    def _fits(self, size: int | None) -> bool:
+        """Tell whether records of that size, uncompressed, make one batch."""
+        return size is not None and size <= self.max_bytes - OVERHEAD
 
     def _joined(self, small: Sequence[Slab]) -> Iterator[PackedBatch]:
         if len(small) == 1:

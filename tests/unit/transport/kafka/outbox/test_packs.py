@@ -44,6 +44,8 @@ def commands(draw: st.DrawFn) -> dict[str, Any]:
     service = None if outcome == b"p" else draw(TEXTS)
     written = None if outcome == b"p" else draw(st.uuids().map(str) | TEXTS.filter(bool))
     own = None if written is None else identify(written, service or "")
+    if refused and draw(st.booleans()):  # its id could not be read, or is empty, which is none
+        own, written = None, draw(st.sampled_from([None, ""]))
     return {
         "outcome": outcome,
         "original": draw(st.sampled_from([b"a", b"r"])) if outcome == b"d" else None,

@@ -6,13 +6,20 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
+import cramjam
 import pytest
 from aiokafka.record.memory_records import MemoryRecords
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tidemill.outbox.ports import Slab
-from tidemill.transport.kafka.outbox.compression import COMPRESSIONS, NONE, ZSTD, BatchCompression
+from tidemill.transport.kafka.outbox.compression import (
+    COMPRESSIONS,
+    NONE,
+    ZSTD,
+    BatchCompression,
+    unpacked_size,
+)
 from tidemill.transport.kafka.outbox.outbound_record import OutboundRecord
 from tidemill.transport.kafka.outbox.record_batch import MAX_AROUND, OVERHEAD, BatchFormat, bodies, numbered
 
@@ -129,3 +136,18 @@ def test_bodies_are_the_records_that_were_numbered(records: list[OutboundRecord]
     assert list(bodies(numbered([record.encoded for record in records]))) == [
         record.encoded for record in records
     ]
+
+
+@given(size=st.integers(0, 70_000), level=st.sampled_from([1, 3]))
+def test_a_frame_says_how_large_it_is_unpacked(size: int, level: int) -> None:
+    frame = bytes(cramjam.zstd.compress(bytes(size), level=level))
+    assert unpacked_size(frame) == size
+
+
+def test_one_position_whose_events_pack_well_is_sent_in_batches_that_readers_unpack() -> None:
+    """40 MB of nothing take some KB, and readers unpack at most 32 MiB."""
+    records = [OutboundRecord(b"k", bytes(1_000_000), []) for _ in range(40)]
+    made = made_of(2_000_000, ZSTD)
+    batches = list(made.of([slab(records)]))
+    assert [batch.record_count() for batch in batches] == [1] * 40
+    assert all(batch.size() < 5_000 for batch in batches)
