@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from tests.fakes.collections import MemoryCollections
@@ -39,6 +41,11 @@ def readings() -> list[dict[str, Any]]:
     ]
 
 
+DELETE = """
+delete from public.readings where (tableoid, ctid) in (
+  select tableoid, ctid from public.readings where command_id = $1 order by 1, 2 offset $2)
+"""
+
 ROWS: dict[str, list[dict[str, Any]]] = {
     "samples": [random_row(Random(14), number) for number in range(40)],
     "readings": readings(),
@@ -50,7 +57,10 @@ ROWS: dict[str, list[dict[str, Any]]] = {
 
 @dataclass
 class Subject:
+    """`remove`: lets readings of that number leave, and keeps so many."""
+
     store: CollectionStore
+    remove: Callable[[int, int], Awaitable[None]]
 
     @property
     def reader(self) -> CollectionReader:
@@ -59,8 +69,10 @@ class Subject:
     async def page(self, collection: VisibleCollection, *pairs: tuple[str, str]) -> PageAnswer:
         return await self.reader.page(collection, page_request(collection, pairs))
 
-    async def pages(self, collection: VisibleCollection, *pairs: tuple[str, str]) -> list[Any]:
-        page = await self.page(collection, *pairs)
+    async def pages(
+        self, collection: VisibleCollection, *pairs: tuple[str, str], after: str | None = None
+    ) -> list[Any]:
+        page = await self.page(collection, *pairs, *([] if after is None else [("_after", after)]))
         rows = json.loads(page.rows)
         while page.next is not None:
             page = await self.page(collection, *pairs, ("_after", page.next))
@@ -71,7 +83,14 @@ class Subject:
 @pytest.fixture(params=["memory", "timescaledb"])
 async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     if request.param == "memory":
-        yield Subject(MemoryCollections(ROWS))
+        memory = MemoryCollections({**ROWS})
+
+        async def remove(number: int, keep: int) -> None:
+            rows = memory.rows["readings"]
+            gone = [row for row in rows if row["command_id"] == UUID(int=number)][keep:]
+            memory.rows["readings"] = [row for row in rows if not any(row is each for each in gone)]
+
+        yield Subject(memory, remove)
         return
     url = request.getfixturevalue("database")
     await create_collections(url)
@@ -80,7 +99,13 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
     pool = await create_pool(
         f"{url}?role=tidemill_reader", application_name="tidemill-tests", size=2, writes=False
     )
-    yield Subject(CollectionDatabase(pool, pool))
+
+    async def delete(number: int, keep: int) -> None:
+        connection = await asyncpg.connect(url)
+        await connection.execute(DELETE, UUID(int=number), keep)
+        await connection.close()
+
+    yield Subject(CollectionDatabase(pool, pool), delete)
     await close_pool(pool)
 
 
@@ -120,6 +145,26 @@ async def test_equal_facts_are_each_given_once(subject: Subject) -> None:
         assert len(rows) == 24
         assert [row["time"] for row in rows] == sorted((row["time"] for row in rows), reverse=True)
         assert sorted(UUID(row["command_id"]).int for row in rows) == [number // 4 for number in range(24)]
+
+
+@pytest.mark.parametrize("keep", [0, 1, 2])
+@pytest.mark.parametrize("limit", [1, 2, 3, 6])
+async def test_what_leaves_at_the_end_of_a_page_hides_nothing_of_the_next(
+    subject: Subject, limit: int, keep: int
+) -> None:
+    """Readings that equal the last one given may leave for the archive before the next page is asked for."""
+    pairs = [("time.gte", "2026-01-01T00:00:00Z"), ("_limit", str(limit))]
+    page = await subject.page(READINGS, *pairs)
+    assert page.next is not None
+    given = json.loads(page.rows)
+    last = UUID(given[-1]["command_id"]).int
+    await subject.remove(last, keep)
+    rest = await subject.pages(READINGS, *pairs, after=page.next)
+    found = Counter(UUID(row["command_id"]).int for row in [*given, *rest])
+    others = Counter(number // 4 for number in range(24))
+    assert {number: found[number] for number in others if number != last} == {
+        number: count for number, count in others.items() if number != last
+    }
 
 
 async def test_rows_are_counted(subject: Subject) -> None:

@@ -35,7 +35,7 @@ COMPARED = "select compared_epoch = epoch from tm.lane where aggregate = 'archiv
 SET_BACK = """
     with ours as (select lane from tm.lane where aggregate = 'archival'),
       a as (delete from tm.batch using ours where batch.lane = ours.lane and position > 0),
-      b as (delete from tm.pack using ours where pack.lane = ours.lane),
+      b as (delete from tm.outbox using ours where outbox.lane = ours.lane),
       c as (delete from tm.log using ours where log.lane = ours.lane)
     update tm.published set position = 0, sequence = 0, event_id = null from ours where published.lane = ours.lane
 """

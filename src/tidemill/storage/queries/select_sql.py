@@ -85,21 +85,22 @@ def select_rows(shape: PageShape) -> str:
     parameters = _Parameters()
     collection = shape.collection
     conditions = [condition(shape.where, collection, parameters)]
+    position = _position_values(shape, parameters)
     if shape.after is not None:
-        conditions.extend(_after(shape, parameters))
+        conditions.extend(_after(shape, position))
     limit, max_bytes = parameters.next("bigint"), parameters.next("bigint")
     shared = is_shared(shape.order)
     passing = f"{table_name(collection.collection.table)} t where {' and '.join(conditions)}"
     if shared:
-        sorted_rows = _first_shared(shape, passing, limit, parameters.next("bigint"))
+        sorted_rows = _first_shared(shape, passing, limit, parameters.next("bigint"), position)
     else:
         sorted_rows = (
             f"select {_read_columns(shape)} from {passing} order by {_order_by(shape)} limit {limit} + 1"
         )
     row = json_row(_shown(collection, shape.fields), "p", native=shape.native)
-    position = ", ".join(_position(key) for key in shape.order)
+    at = ", ".join(_position(key) for key in shape.order)
     numbered = (
-        f"select row_number() over () as tm_n, {row} as tm_row, json_build_array({position})::text as tm_at "
+        f"select row_number() over () as tm_n, {row} as tm_row, json_build_array({at})::text as tm_at "
         f"from ({sorted_rows}) p"
     )
     size = "sum(octet_length(r.tm_row) + 1) over (order by r.tm_n)"
@@ -115,19 +116,26 @@ def select_rows(shape: PageShape) -> str:
     )
 
 
-def _first_shared(shape: PageShape, passing: str, limit: str, skipped: str) -> str:
+def _first_shared(shape: PageShape, passing: str, limit: str, skipped: str, position: Sequence[str]) -> str:
     """Return the first rows of an order that ends with the hash of a row.
 
     That is made only of rows that are first by all else, with those that are equal to the last of them: of all rows it
-    would take far longer than everything else.
+    would take far longer than everything else. `skipped`: how many rows at `position` were given; some may have left
+    since, and are not skipped.
     """
     named = shape._replace(order=shape.order[:-1])
-    first = passing
+    first = f"select t.* from {passing}"
     if named.order:
-        ties = f"fetch first ({limit} + 1 + {skipped}) rows with ties"
-        first = f"(select t.* from {passing} order by {_order_by(named)} {ties}) t"
+        first += f" order by {_order_by(named)} fetch first ({limit} + 1 + {skipped}) rows with ties"
+    if shape.repeats:
+        names = [_expression(key, shape.collection) for key in shape.order]
+        equal = " and ".join(map(_same, names, position))
+        skipped = f"least({skipped}, (select count(*) from tm_first t where {equal}))"
     columns, order = _read_columns(shape), _order_by(shape)
-    return f"select {columns} from {first} order by {order} limit {limit} + 1 offset {skipped}"
+    return (
+        f"with tm_first as ({first}) "
+        f"select {columns} from tm_first t order by {order} limit {limit} + 1 offset {skipped}"
+    )
 
 
 def _last(column: str) -> str:
@@ -235,17 +243,20 @@ def _order_by(shape: PageShape) -> str:
     return ", ".join(keys)
 
 
-def _after(shape: PageShape, parameters: _Parameters) -> Iterator[str]:
-    """Yield conditions of the rows after a position: those that are later in a key, and equal in the keys before it."""
-    assert shape.after is not None
+def _position_values(shape: PageShape, parameters: _Parameters) -> list[str]:
+    """Return the cursor's values as they are bound, an empty text for a null."""
     kinds = [
         "text" if key.column is None else shape.collection.columns[key.column].type.name
         for key in shape.order
     ]
-    values = [
+    return [
         "" if after.is_null else parameters.next(kind, as_text=after.as_text)
-        for kind, after in zip(kinds, shape.after, strict=True)
+        for kind, after in zip(kinds, shape.after or (), strict=shape.after is not None)
     ]
+
+
+def _after(shape: PageShape, values: Sequence[str]) -> Iterator[str]:
+    """Yield conditions of the rows after a position: those that are later in a key, and equal in the keys before it."""
     names = [_expression(key, shape.collection) for key in shape.order]
     if not shape.repeats and _is_uniform(shape.order):
         sign = "<" if shape.order[0].descending else ">"
