@@ -15,7 +15,7 @@ from tidemill_devkit.stack import Stack
 
 CONTEXTS = "market_data,connector_profiles,client_configs,telemetry_events,users"
 COLLECTIONS = ("market-data", "latest-quotes", "connector-profiles", "client-configs", "users")
-EXAMPLES, CHAINS = sized(5, 90), sized(20, 400)
+EXAMPLES, CHAINS = sized(5, 95), sized(20, 400)
 REQUESTS = sized(1_000, 10_000)
 MASTER_KEY = "tests:" + b64encode(bytes(32)).decode()
 

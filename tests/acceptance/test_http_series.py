@@ -14,6 +14,7 @@ from tests.support.http.api import Granted, new_key, served
 from tidemill_devkit.stack import Stack
 
 WAITING = {"Prefer": "wait=30"}
+VERBS = ("read", "create", "update", "delete")
 COLUMN = {"column_name": "level"}
 DAY = "2026-01-05T"
 HUGE = 2**53 + 1
@@ -26,7 +27,7 @@ def client(
     unique_name: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[httpx2.Client]:
-    folder, principals = tmp_path_factory.mktemp("http"), {"gauge": [Granted("*")]}
+    folder, principals = tmp_path_factory.mktemp("http"), {"gauge": [Granted("*", [*VERBS, "operate"])]}
     own = {"TIDEMILL_CONTEXTS": "time_series"}
     with (
         new_database() as database,
@@ -100,10 +101,10 @@ def test_what_is_behind_a_view_of_points_is_counted_and_described(client: httpx2
     about = {"headers": WAITING | {"Tidemill-Seen": seen}}
     counted = client.get("/api/db/time-series-data-points/count?_mode=estimated", **about)
     assert counted.json()["count"] > 0, "the view has no statistics"
-    stats = client.get("/api/db/stats").json()["data"]["collections"]
+    stats = client.get("/api/db/stats").json()["collections"]
     (points,) = [each for each in stats if each["name"] == "time-series-data-points"]
     assert (points["bytes"] > 0, points["chunks"]) == (True, 1)
-    schema = client.get("/api/db/schema/time-series-data-points").json()["data"]
+    schema = client.get("/api/db/schema/time-series-data-points").json()
     assert schema["hypertable"]["table_name"] == "public.time_series_data_points"
     assert len(schema["chunks"]) == 1
     assert schema["indexes"]
