@@ -21,7 +21,7 @@ PYTEST = $(BIN)/pytest -n $(WORKERS) --dist loadfile
 WORKFLOWS := commands outbox projections
 COVERED_PERCENT := 95
 
-.PHONY: help demo test test-all suite selected durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench equality bench-archive lock clean
+.PHONY: help demo test test-all suite selected durations trials trials-http check check-wheel lint types imports unit workflows compiled coverage interop bench equality upgrade bench-archive lock clean
 
 help:  ## what can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -125,6 +125,9 @@ bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md show
 	$(BIN)/python -m benchmarks
 
 AGAINST ?= HEAD
+upgrade: $(INSTALLED)  ## from every version before to this one, to packs, back, and forward again, under load
+	TIDEMILL_TEST_EVERY_CASE=yes $(BIN)/pytest --durations=10 tests/acceptance/test_upgrade.py $(PYTEST_ARGS)
+
 equality: $(INSTALLED)  ## whether an older version (AGAINST=REVISION) makes the same records, rows and read models, though killed
 	$(BIN)/python -m benchmarks.alike --against $(AGAINST)
 
