@@ -42,7 +42,7 @@ def where_of(request: PageRequest, collection: str = "samples") -> str:
 
 def innermost(sql: str) -> str:
     """The rows that are read, in their order."""
-    found = re.search(r"from \((select t\..*)\) p\) r\) c$", sql)
+    found = re.search(r"from \(((?:with tm_first as|select t\.).*)\) p\) r\) c$", sql)
     assert found is not None, sql
     return found[1]
 
@@ -103,21 +103,22 @@ def test_facts_are_ordered_by_all_that_is_visible() -> None:
         "encode(sha256(convert_to(row(t.time, t.source, t.value, t.command_id)::text, 'UTF8')), 'hex') "
         'collate "C"'
     )
-    row_hash = row_hash.replace("t.time", "t.time")
+    columns = f"select t.time, t.source, t.value, t.command_id, {row_hash} as tm_hash from tm_first t "
     assert innermost(page_sql(since, "readings")) == (
-        f"select t.time, t.source, t.value, t.command_id, {row_hash} as tm_hash from "
-        "(select t.* from public.readings t "
+        "with tm_first as (select t.* from public.readings t "
         "where t.time >= $1::timestamptz order by t.time desc, t.command_id "
-        "fetch first ($2::bigint + 1 + $4::bigint) rows with ties) t order by t.time desc, t.command_id, tm_hash "
-        "limit $2::bigint + 1 offset $4::bigint"
+        f"fetch first ($2::bigint + 1 + $4::bigint) rows with ties) {columns}"
+        "order by t.time desc, t.command_id, tm_hash limit $2::bigint + 1 offset $4::bigint"
     )
     after = Position(("2026-01-01 00:00:00+00", "00000000-0000-0000-0000-000000000001", "ab"), 2)
     assert innermost(page_sql(since, "readings", after)).partition(" where ")[2] == (
         "t.time >= $1::timestamptz and t.time <= $2::text::timestamptz and (t.time < $2::text::timestamptz or "
         "(t.time = $2::text::timestamptz and (t.command_id > $3::text::uuid or (t.command_id = $3::text::uuid and "
         f"({row_hash} > $4::text or {row_hash} = $4::text))))) order by t.time desc, t.command_id "
-        "fetch first ($5::bigint + 1 + $7::bigint) rows with ties) t order by t.time desc, t.command_id, tm_hash "
-        "limit $5::bigint + 1 offset $7::bigint"
+        f"fetch first ($5::bigint + 1 + $7::bigint) rows with ties) {columns}"
+        "order by t.time desc, t.command_id, tm_hash limit $5::bigint + 1 "
+        "offset least($7::bigint, (select count(*) from tm_first t where t.time = $2::text::timestamptz and "
+        f"t.command_id = $3::text::uuid and {row_hash} = $4::text))"
     )
 
 

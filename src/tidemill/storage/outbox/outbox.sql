@@ -16,7 +16,7 @@ left join (
                select coalesce(sum(coalesce(octet_length(k.value), 0) + pg_column_size(k.headers)), 0) from tm.parked k
                where k.lane = $1 and k.position between next.first_position and next.position) end) over in_order as bytes,
          sum(unpacked_bytes) over in_order as unpacked, row_number() over in_order as number
-  from (select * from tm.pack where lane = $1 and position > $2 order by position limit 100) as next
+  from (select * from tm.pack where lane = $1 and position > $2 order by position limit 500) as next
   window in_order as (order by position)) as p
 on p.number = 1 or (p.positions <= $3 and p.bytes <= $4 and p.unpacked <= 8 * $4)
 order by p.position

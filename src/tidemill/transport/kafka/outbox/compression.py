@@ -28,8 +28,8 @@ def unpacked_size(frame: bytes) -> int | None:
     begin = (
         5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
     )  # behind the window's size, and the dictionary's id
-    found = int.from_bytes(frame[begin : begin + (1, 2, 4, 8)[code]], "little")
-    return found + 256 if code == 1 else found
+    size = int.from_bytes(frame[begin : begin + (1, 2, 4, 8)[code]], "little")
+    return size + 256 if code == 1 else size
 
 
 def _snappy(records: bytes) -> bytes:

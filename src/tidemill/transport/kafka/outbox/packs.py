@@ -214,7 +214,7 @@ def _pack(encoded: _Encoded, cut: _Cut, start: PackStart) -> Pack:
     first_offset = offsets[0]
     dense = offsets == list(range(first_offset, first_offset + len(offsets)))
     parked = [head for head in heads if head.outcome == _PARKED]
-    told, ended = numbered(events), numbered(encoded.outcomes[cut.heads])
+    event_records, outcome_records = numbered(events), numbered(encoded.outcomes[cut.heads])
     return Pack(
         first_position=items[0].position,
         position=last.position,
@@ -233,9 +233,9 @@ def _pack(encoded: _Encoded, cut: _Cut, start: PackStart) -> Pack:
         rows=sum(_affected(head) for head in heads if head.outcome == _APPLIED),
         parked=[head.position for head in parked] or None,
         parked_sequences=[head.sequence for head in parked] or None,
-        unpacked_bytes=len(told) + len(ended),
-        events=ZSTD.compress(told) if events else None,
-        outcomes=ZSTD.compress(ended),
+        unpacked_bytes=len(event_records) + len(outcome_records),
+        events=ZSTD.compress(event_records) if events else None,
+        outcomes=ZSTD.compress(outcome_records),
     )
 
 
