@@ -98,8 +98,8 @@ def test_what_is_behind_a_view_of_points_is_counted_and_described(client: httpx2
     times = [f"{DAY}09:00:{second:02}Z" for second in range(60)]
     lists = {"columns": [0] * 60, "values": [0.5] * 60, "times": times}
     seen = send(client, "SaveTimeSeriesPoints", **series, **lists)
-    about = {"headers": WAITING | {"Tidemill-Seen": seen}}
-    counted = client.get("/api/db/time-series-data-points/count?_mode=estimated", **about)
+    url, about = "/api/db/time-series-data-points/count?_mode=estimated", WAITING | {"Tidemill-Seen": seen}
+    counted = client.get(url, headers=about)
     assert counted.json()["count"] > 0, "the view has no statistics"
     stats = client.get("/api/db/stats").json()["collections"]
     (points,) = [each for each in stats if each["name"] == "time-series-data-points"]
