@@ -13,7 +13,7 @@ from tests.support.waiting import HANGING_S, eventually_blocking
 
 WAITS_FOR_THE_REST = """
 select pid from pg_stat_activity
-where state = 'active' and wait_event = 'ClientRead' and query like 'COPY "tm"."outbox"%'
+where state = 'active' and wait_event = 'ClientRead' and query like 'COPY "tm"."log"%'
 """
 
 

@@ -16,6 +16,7 @@ from tests.support.engine.kafka_batches import pack
 from tests.support.waiting import HANGING_S, eventually
 from tidemill.catalog.topics import TopicOptions, plan_topics
 from tidemill.commands.ports import CommandSource
+from tidemill.domain.errors import TidemillError
 from tidemill.domain.lane import Lane, StreamTopics
 from tidemill.outbox.ports import Publishers
 from tidemill.projections.ports import EventSource
@@ -194,7 +195,11 @@ class KafkaWorld:
         async def created() -> bool:  # not before the broker has removed the old one
             return topic in await self.open()
 
+        async def empty() -> bool:  # the broker may show the old one a while longer than its controller
+            return not any([await self.visible(topic, number) for number in range(self.partitions)])
+
         await eventually(created, what=f"{topic} again")
+        await eventually(empty, what=f"{topic} without records", retry_on=(TidemillError,))
 
     async def visible(self, topic: str, partition: int) -> list[OutboundRecord]:
         async with TopicReader(self.connection, topic, partition=partition) as reader:

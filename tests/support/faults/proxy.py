@@ -13,7 +13,7 @@ from tests.support.waiting import HANGING_S
 
 COMMIT = b"COMMIT;\x00"
 LEDGER = b'COPY "tm"."batch"'
-OUTBOX = b'COPY "tm"."outbox"'
+LOG = b'COPY "tm"."log"'
 A_BEGINNING = 4096
 """So many bytes from the statement on hold some rows of a COPY, and never all of those of a large batch."""
 
@@ -25,7 +25,7 @@ class Proxy:
 
     Once `cut_next` was called, the next COMMIT of a batch (its connection has written to the ledger) cuts the wire:
     `before the commit` the server never sees it, `after the commit` the client never sees the answer. `cuts` counts.
-    Once `stop_in_next_copy` was called, the server sees only the beginning of the next COPY into the outbox, and the
+    Once `stop_in_next_copy` was called, the server sees only the beginning of the next COPY into the log, and the
     wire stays open; `stopped` says that it has come to that.
     """
 
@@ -50,7 +50,7 @@ class Proxy:
         self._wanted = when
 
     def stop_in_next_copy(self) -> None:
-        """Carry no more than the beginning of the next COPY into the outbox."""
+        """Carry no more than the beginning of the next COPY into the log."""
         self._copy_to_stop = True
 
     async def open(self) -> None:
@@ -126,7 +126,7 @@ class _Wire:
                 if cut == "before the commit":
                     return
                 self._mute = cut is not None
-            elif OUTBOX in said and self._proxy.take_stop():
+            elif LOG in said and self._proxy.take_stop():
                 await self._carry_a_beginning(said)
             self._to_server.write(said)
             await self._to_server.drain()
@@ -136,9 +136,9 @@ class _Wire:
 
         How much of a COPY the server sees before its client is stopped depends on the buffers of sockets otherwise.
         """
-        while len(said) < said.index(OUTBOX) + A_BEGINNING:
+        while len(said) < said.index(LOG) + A_BEGINNING:
             said += await self._client.read(1 << 16)
-        self._to_server.write(said[: said.index(OUTBOX) + A_BEGINNING])
+        self._to_server.write(said[: said.index(LOG) + A_BEGINNING])
         await self._to_server.drain()
         self._proxy.stopped = True
         await asyncio.Event().wait()
