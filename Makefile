@@ -124,10 +124,10 @@ interop: $(INSTALLED)  ## other programs' clients against the product; says whic
 bench: $(INSTALLED)  ## throughput beside the floor, as docs/performance.md shows it
 	$(BIN)/python -m benchmarks
 
-AGAINST ?= HEAD
 upgrade: $(INSTALLED)  ## from every version before to this one, to packs, back, and forward again, under load
 	TIDEMILL_TEST_EVERY_CASE=yes $(BIN)/pytest --durations=10 tests/acceptance/test_upgrade.py $(PYTEST_ARGS)
 
+AGAINST ?= HEAD
 equality: $(INSTALLED)  ## whether an older version (AGAINST=REVISION) makes the same records, rows and read models, though killed
 	$(BIN)/python -m benchmarks.alike --against $(AGAINST)
 

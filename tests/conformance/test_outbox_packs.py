@@ -109,6 +109,20 @@ async def test_bytes_are_bounded_but_for_the_first_pack(subject: Subject) -> Non
     assert await count(1, one + two) == (2 if three <= one else 1)
 
 
+async def test_bytes_are_bounded_unpacked_too(subject: Subject) -> None:
+    """They may be sent without compression: of what packs well no more is read than eight times the bound."""
+    lane = subject.lanes[0]
+    scribe = Scribe(lane)
+    written = [scribe.applied(payload=bytes(40_000)).batch() for _ in range(3)]
+    await subject.store(*written, packs=PACKS)
+    packs = [Pack(*columns) for batch in written for _, _, *columns in batch.packs(PACKS)]
+    unpacked = packs[0].unpacked_bytes
+    assert unpacked > 40_000 > 8 * sum(len(pack.events or b"") + len(pack.outcomes) for pack in packs)
+    for count in (1, 2, 3):
+        stored = await subject.outbox.read(lane.id, 0, 100, -(-unpacked * count // 8) + 8)
+        assert len(stored) == count
+
+
 async def test_the_records_that_are_parked_count(subject: Subject) -> None:
     """They are loaded together for their dead letters, and each of them may be large."""
     lane = subject.lanes[0]

@@ -109,10 +109,12 @@ class MemoryOutbox:
     def _packs(self, lane_id: int, packs: Sequence[Pack], last: int, max_bytes: int) -> list[Pack]:
         """Return the first one, and those that follow it up to position `last`."""
         found = [packs[0]]
-        used = self._pack_size(lane_id, packs[0])
+        used, unpacked = self._pack_size(lane_id, packs[0]), packs[0].unpacked_bytes
         for pack in packs[1:]:
             used += self._pack_size(lane_id, pack)
-            if pack.first_position != found[-1].position + 1 or pack.position > last or used > max_bytes:
+            unpacked += pack.unpacked_bytes
+            too_large = used > max_bytes or unpacked > 8 * max_bytes
+            if pack.first_position != found[-1].position + 1 or pack.position > last or too_large:
                 break
             found.append(pack)
         return found

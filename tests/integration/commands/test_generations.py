@@ -12,14 +12,18 @@ from uuid import UUID
 
 import pytest
 
-from tests.support.engine.commands import Harness, base, create_lanes, outcomes
+from tests.support.engine.commands import Harness, base, lanes_pool, outcomes
+from tests.support.engine.streams import MARKET_DATA, messages_of
 from tidemill.contexts.market_data import context
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.errors import GenerationClosed, TransientError
 from tidemill.domain.stream import Stream
+from tidemill.runtime.clock import SystemClock
 from tidemill.storage.commands.command_store import CommandDatabase
 from tidemill.storage.commands.generations import ClosedGenerations, GenerationStore
-from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.pool import Pool
+from tidemill.transport.avro.outcome import AvroOutcomeCodec
+from tidemill.transport.kafka.outbox.packs import KafkaPacks
 
 STREAM = Stream.of(replace(context, partitions=4, keyed=False))
 ROLLS = 15
@@ -28,11 +32,8 @@ IDS = 300
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    made = await create_pool(database, application_name="tidemill-tests", size=12)
-    async with made.acquire() as connection:
-        await create_lanes(connection, STREAM)
-    yield made
-    await close_pool(made)
+    async with lanes_pool(database, STREAM) as made:
+        yield made
 
 
 def tick(number: int) -> RecordMarketData:
@@ -96,6 +97,19 @@ async def test_what_is_beyond_the_horizon_is_dropped_and_its_counts_are_kept(poo
     totals = await pool.fetchrow("select sum(records), sum(applied), sum(duplicate) from tm.ledger_total")
     assert tuple(totals or ()) == (3, 2, 1)
     assert outcomes(await harness.send(tick(3))) == {"applied": 1}
+
+
+async def test_the_log_stays_as_long_as_packs_whose_events_are_looked_up_in_it(pool: Pool) -> None:
+    codec = await AvroOutcomeCodec.open(MARKET_DATA.topics, messages_of("outcome"), clock=SystemClock())
+    harness = Harness(STREAM, CommandDatabase(pool, packs=KafkaPacks(codec)))
+    await harness.claim()
+    await harness.send(tick(1), tick(2))
+    assert await pool.fetchval("select count(*) from tm.pack") > 0
+    generations = GenerationStore(pool)
+    await generations.roll_if_due(max_age=timedelta(0), max_ids=1)
+    assert await generations.drop_expired(timedelta(0)) == []
+    await pool.execute("delete from tm.pack")
+    assert await generations.drop_expired(timedelta(0)) == [1]
 
 
 async def test_nothing_rolls_before_it_is_due(pool: Pool) -> None:

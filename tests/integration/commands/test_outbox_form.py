@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.engine.commands import Harness, base, create_lanes
+from tests.support.engine.commands import Harness, base, lanes_pool
 from tests.support.engine.streams import MARKET_DATA, messages_of
 from tests.support.waiting import eventually
 from tidemill.contexts.market_data import context
@@ -20,7 +20,7 @@ from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
 from tidemill.storage.admin.outbox_form import OutboxFormDatabase
 from tidemill.storage.commands.command_store import CommandDatabase
-from tidemill.storage.database.pool import Pool, close_pool, create_pool
+from tidemill.storage.database.pool import Pool
 from tidemill.transport.avro.outcome import AvroOutcomeCodec
 from tidemill.transport.kafka.outbox.packs import KafkaPacks
 
@@ -30,11 +30,8 @@ CHANGES = 10
 
 @pytest.fixture
 async def pool(database: str) -> AsyncIterator[Pool]:
-    made = await create_pool(database, application_name="tidemill-tests", size=12)
-    async with made.acquire() as connection:
-        await create_lanes(connection, STREAM)
-    yield made
-    await close_pool(made)
+    async with lanes_pool(database, STREAM) as made:
+        yield made
 
 
 async def write(harness: Harness, partition: int, over: asyncio.Event) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -19,6 +20,7 @@ from tidemill.domain.messages import CommandBase
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.stream import Stream
 from tidemill.runtime.clock import SystemClock
+from tidemill.storage.database.pool import Pool, close_pool, create_pool
 
 HORIZON = timedelta(days=8)
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -142,6 +144,16 @@ class Harness:
     async def send(self, *commands: CommandBase) -> Any:
         """Apply well-formed commands as one batch."""
         return await self.apply(*(self.topic.record(command) for command in commands))
+
+
+@asynccontextmanager
+async def lanes_pool(database: str, stream: Stream) -> AsyncIterator[Pool]:
+    """A pool of a database in which the lanes of a stream are there."""
+    pool = await create_pool(database, application_name="tidemill-tests", size=12)
+    async with pool.acquire() as connection:
+        await create_lanes(connection, stream)
+    yield pool
+    await close_pool(pool)
 
 
 async def create_lanes(connection: Any, stream: Stream) -> None:

@@ -2,7 +2,8 @@
 
 -- name: read_packs
 -- The next packs after $2, the first one whatever its size, others up to $3 positions and $4 bytes, or eight times as many
--- unpacked, as they may be sent; `rows_first`: whether a row of the outbox comes first. Parked records count, since they are loaded together; headers as they are stored.
+-- unpacked, as they may be sent; `rows_first`: whether a row of the outbox comes first. Parked records count, since they
+-- are loaded together; headers as they are stored.
 -- The outbox is named first everywhere: a drop of a generation locks it and the packs in this order, too.
 select coalesce(asked.row < coalesce(p.first_position, 9223372036854775807), false) as rows_first,
        p.first_position, p.position, p.sequence_before, p.sequence, p.moved_positions, p.moved_sequences, p.timeline,

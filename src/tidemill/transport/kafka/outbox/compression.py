@@ -25,9 +25,8 @@ def unpacked_size(frame: bytes) -> int | None:
     single, code = descriptor >> 5 & 1, descriptor >> 6
     if not (single or code):
         return None
-    begin = (
-        5 + (not single) + (0, 1, 2, 4)[descriptor & 3]
-    )  # behind the window's size, and the dictionary's id
+    window, dictionary = int(not single), (0, 1, 2, 4)[descriptor & 3]
+    begin = 5 + window + dictionary
     size = int.from_bytes(frame[begin : begin + (1, 2, 4, 8)[code]], "little")
     return size + 256 if code == 1 else size
 

@@ -149,8 +149,7 @@ class BatchFormat:
         yield from self._joined(small)
 
     def _of_slab(self, slab: Slab) -> Iterator[PackedBatch]:
-        as_it_is = self._fits(len(slab.records)) and self._fits(unpacked_size(slab.records))
-        if self.compression is ZSTD and as_it_is:
+        if self.compression is ZSTD and self._fits_as_it_is(slab):
             yield self._batch(slab.records, slab.number, ZSTD)
             return
         records = ZSTD.decompress(slab.records)
@@ -159,9 +158,13 @@ class BatchFormat:
         else:  # one position with large events, or it was written for a larger limit: readers unpack a batch as a whole
             yield from self.of_records([OutboundRecord.of(body) for body in bodies(records)])
 
-    def _fits(self, size: int | None) -> bool:
-        """Tell whether records of that size, uncompressed, make one batch."""
-        return size is not None and size <= self.max_bytes - OVERHEAD
+    def _fits_as_it_is(self, slab: Slab) -> bool:
+        """Tell whether a slab makes one batch as it is compressed, and also unpacked."""
+        size = unpacked_size(slab.records)
+        return size is not None and self._fits(size) and self._fits(len(slab.records))
+
+    def _fits(self, size: int) -> bool:
+        return size <= self.max_bytes - OVERHEAD
 
     def _joined(self, small: Sequence[Slab]) -> Iterator[PackedBatch]:
         if len(small) == 1:
