@@ -24,6 +24,7 @@ from tests.support.clients.clients import Client
 from tests.support.clients.outsiders import Outsider, Sending, single_object
 from tests.support.servers.installation import Installation
 from tests.support.waiting import HANGING_S, eventually_blocking
+from tidemill.domain.identity import fact_id
 from tidemill.domain.partitioner import partition_of
 from tidemill.runtime.resources import schemas_dir
 from tidemill_devkit.stack import MissingPrerequisiteError, kafka, kcat_command, registry
@@ -213,6 +214,14 @@ def java() -> list[str]:
 
 def test_the_java_publisher(here: Path, installed: Installation, java: list[str]) -> None:
     assert_applied(installed, output([*java, "Publish.java"], here).split()[0])
+
+
+def test_the_java_program_makes_the_id_of_an_article(here: Path, java: list[str]) -> None:
+    values = ("wire", 'https://example.org/"é"')
+    made = output(
+        ["env", "LC_ALL=C.UTF-8", *java, "ArticleId.java", *values], here
+    )  # Java reads arguments by it
+    assert made.strip() == fact_id("tidemill.news_articles.RecordNewsArticle", values)
 
 
 def test_the_java_subscriber_sees_every_event_once_though_it_is_killed(
