@@ -203,6 +203,9 @@ def main() -> None:
         "--turns", type=int, default=9, help="of a comparison: turns old / new / old (default %(default)s)"
     )
     parser.add_argument(
+        "--odd", action="store_true", help="of a comparison: 9 %% odd records among the commands"
+    )
+    parser.add_argument(
         "--commands", type=int, default=200_000, help="backlog of a round or turn (default %(default)s)"
     )
     parser.add_argument(

@@ -29,7 +29,7 @@ from rich.progress import (
 from rich.table import Table
 
 from benchmarks.checkout import Version, checked_out
-from benchmarks.data import ROOT, market_data
+from benchmarks.data import ROOT, market_data, with_odd
 from benchmarks.outside import HOPS, STAGES, Cost, turn
 from tidemill_devkit import stack as devstack
 
@@ -45,6 +45,7 @@ FIGURES = {
     "postgres_us": ("PostgreSQL us", 1),
     "total_us": ("both us", 1),
     "start_s": ("start, s", 2),
+    "wal_bytes": ("WAL bytes", 0),
 }
 
 Turn = dict[str, dict[str, Cost]]
@@ -94,9 +95,11 @@ async def _compare(options: argparse.Namespace, console: Console) -> None:
             versions = {"old": Version.at(root), "new": Version.at(ROOT)}
         console.print(
             f"old {versions['old'].commit}, new {versions['new'].commit}: {options.commands:,} commands a turn"
+            f"{', and odd ones among them' if options.odd else ''}"
         )
         stack = devstack.up()
-        commands = market_data(options.commands, SEED, checkout=root)
+        plain = market_data(options.commands, SEED, checkout=root)
+        commands = with_odd(plain, SEED) if options.odd else plain
         with _progress(console) as progress:
             task = progress.add_task("", total=options.turns * len(ORDER) * len(STAGES))
 
@@ -110,6 +113,7 @@ async def _compare(options: argparse.Namespace, console: Console) -> None:
                         stack.database_url,
                         stack.kafka_bootstrap,
                         commands,
+                        len(plain),
                         step(side),
                     )
                     for side in ORDER

@@ -56,9 +56,9 @@ def encoded(
 
 
 @cache
-def partition_of(key: bytes) -> int:
+def partition_of(key: bytes, partitions: int = PARTITIONS) -> int:
     """Return the partition that Kafka's default partitioner chooses."""
-    return int(murmur2(key) & 0x7FFFFFFF) % PARTITIONS
+    return int(murmur2(key) & 0x7FFFFFFF) % partitions
 
 
 def _commands(count: int, seed: int) -> Iterator[dict[str, Any]]:

@@ -27,6 +27,7 @@ from benchmarks.arena import Arena, arena, load
 from benchmarks.checkout import Version
 from benchmarks.data import PARTITIONS, Keyed
 from benchmarks.meter import Meter, Reading
+from benchmarks.servers import wal_bytes
 
 HOPS = ("commands", "projections")
 """The processes that are measured, each by itself: the way in and out, and the read models."""
@@ -44,12 +45,16 @@ select least((select coalesce(sum(version), 0) from public.latest_quotes),
 
 @dataclass(frozen=True)
 class Cost:
-    """CPU microseconds per command, without the start of the process; `start_s`: CPU seconds of that, both together."""
+    """CPU microseconds per command, without the start of the process; `start_s`: CPU seconds of that, both together.
+
+    `wal_bytes`: what the database wrote of its log meanwhile, per command, the start included.
+    """
 
     own_us: float
     postgres_us: float
     start_s: float
     rate: float
+    wal_bytes: float = 0.0
 
     @property
     def total_us(self) -> float:
@@ -58,9 +63,17 @@ class Cost:
 
 
 async def turn(
-    version: Version, server: str, kafka: str, commands: Sequence[Keyed], step: Callable[[str], None]
+    version: Version,
+    server: str,
+    kafka: str,
+    commands: Sequence[Keyed],
+    count: int,
+    step: Callable[[str], None],
 ) -> dict[str, Cost]:
-    """Let a version apply, publish and fold `commands` in a database and topics of their own; return what it cost."""
+    """Let a version apply, publish and fold `commands` in a database and topics of their own; return what it cost.
+
+    `count`: how many of them are to be applied, and what it cost is divided by; the others are odd ones.
+    """
     async with arena(server, kafka) as where:
         step("prepare")
         Program(version, where).call("migrate")
@@ -68,22 +81,32 @@ async def turn(
         step("start")
         starts = {hop: await _measured(version, where, hop, _ready) for hop in HOPS}
         await load(where, f"{where.name}.market-data.commands.v1", commands)
-        count = len(commands)
         done = {"commands": published(where, count, count), "projections": folded(count)}
         costs = {}
         for hop in HOPS:
             step(hop)
-            costs[hop] = _cost(await _measured(version, where, hop, done[hop]), starts[hop], len(commands))
+            wal = await _wal_of(where)
+            whole = await _measured(version, where, hop, done[hop])
+            costs[hop] = _cost(whole, starts[hop], count, await _wal_of(where) - wal)
         return costs
 
 
-def _cost(whole: Reading, start: Reading, count: int) -> Cost:
+async def _wal_of(where: Arena) -> int:
+    connection = await asyncpg.connect(where.database_url)
+    try:
+        return await wal_bytes(connection)
+    finally:
+        await connection.close()
+
+
+def _cost(whole: Reading, start: Reading, count: int, wal: int) -> Cost:
     """Return the cost of a hop. Both readings are of one record each: microseconds in all."""
     return Cost(
         own_us=(whole.own_us - start.own_us) / count,
         postgres_us=(whole.postgres_us - start.postgres_us) / count,
         start_s=(start.own_us + start.postgres_us) / 1e6,
         rate=count / whole.seconds,
+        wal_bytes=wal / count,
     )
 
 

@@ -21,13 +21,13 @@ class ServerMeter:
     async def begin(cls, connection: Any, bootstrap: str) -> ServerMeter:
         """Begin. `connection`: to the database as a superuser. `bootstrap`: of a broker on this machine."""
         broker = psutil.Process(listener_of(int(bootstrap.rpartition(":")[2])))
-        return cls(connection, broker, _cpu_s(broker), await _wal(connection))
+        return cls(connection, broker, _cpu_s(broker), await wal_bytes(connection))
 
     async def read(self, records: int) -> dict[str, float]:
         """Return microseconds of the broker and bytes of WAL for each of the records."""
         return {
             "broker_us": (_cpu_s(self.broker) - self.broker_s) / records * 1e6,
-            "wal_bytes": (await _wal(self.connection) - self.wal) / records,
+            "wal_bytes": (await wal_bytes(self.connection) - self.wal) / records,
         }
 
 
@@ -39,7 +39,8 @@ def listener_of(port: int) -> int:
     raise SystemExit(f"no process that may be seen listens on port {port}: is the broker on this machine?")
 
 
-async def _wal(connection: Any) -> int:
+async def wal_bytes(connection: Any) -> int:
+    """Return how many bytes of its log a server has written, in all its databases."""
     return int(await connection.fetchval("select pg_current_wal_insert_lsn() - '0/0'::pg_lsn"))
 
 

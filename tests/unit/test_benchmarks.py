@@ -77,7 +77,7 @@ def test_the_comparison_allows_what_the_old_version_differs_from_itself(
     turns: list[Turn], verdict: str
 ) -> None:
     assert {Comparison.of(turns, hop).verdict for hop in HOPS} == {verdict}
-    assert sum(table.row_count for table in tables(turns)) == 5 * len(HOPS)
+    assert sum(table.row_count for table in tables(turns)) == 6 * len(HOPS)
 
 
 def test_a_comparison_is_drawn_with_its_medians() -> None:
