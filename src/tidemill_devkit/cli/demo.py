@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import sys
 from collections.abc import Sequence
@@ -48,6 +47,8 @@ def demo(
     Starts the servers if none are given, and five processes; creates its own database, topics and lake.
     May be repeated. Exits 1, and prints the differences, unless exactly the planned counts came out.
     """
+    from asyncio import CancelledError
+
     from tidemill.domain.errors import TidemillError
     from tidemill_devkit.stack import DevstackError
 
@@ -58,7 +59,7 @@ def demo(
         report = _run()
     except DevstackError as error:
         raise TidemillError(str(error)) from error
-    except asyncio.CancelledError:
+    except CancelledError:
         raise typer.Exit(_TERMINATED) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None

@@ -79,7 +79,7 @@ def test_help_imports_neither_drivers_nor_processes() -> None:
         "import sys; from tidemill.cli.program import program; from typer.testing import CliRunner; "
         "assert CliRunner().invoke(program, ['--help']).exit_code == 0; "
         "print(sorted({'asyncpg', 'aiokafka', 'sqlalchemy', 'pydantic', 'fastavro', 'confluent_kafka', 'uvicorn', "
-        "'numpy', 'tidemill.app.processes.base'} & set(sys.modules)))"
+        "'numpy', 'asyncio', 'tidemill.app.processes.base'} & set(sys.modules)))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=HANGING_S, check=True
