@@ -17,6 +17,8 @@ from pydantic import BaseModel, GetCoreSchemaHandler, StringConstraints
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
+from tidemill.domain.field_rules import FieldRule
+
 MAX_TEXT_CHARACTERS: Final = 10_000
 
 _SHOWN: Final = 100
@@ -115,13 +117,28 @@ def _is_usual(domain: str) -> bool:
         return False
 
 
-CleanLabel = Annotated[str, StringConstraints(min_length=1, max_length=200), CleanForm(_line)]
+CleanLabel = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    CleanForm(_line),
+    FieldRule("No spaces around it, composed (NFC), no control characters."),
+]
 """A short text of one line: no spaces around it, composed (NFC), no control characters."""
 
-CleanText = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS), CleanForm(_lines)]
+CleanText = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS),
+    CleanForm(_lines),
+    FieldRule("No spaces around it, composed (NFC), no control characters but line feeds and tabs."),
+]
 """A text of lines, at most 10,000 characters: as `CleanLabel`, but with line feeds and tabs."""
 
-Email = Annotated[str, StringConstraints(max_length=254), CleanForm(_address)]
+Email = Annotated[
+    str,
+    StringConstraints(max_length=254),
+    CleanForm(_address),
+    FieldRule("An e-mail address in its usual form.", {"format": "idn-email"}),
+]
 """An e-mail address in its usual form. Its domain is not looked up."""
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import AfterValidator, ValidationInfo
 from sqlalchemy.dialects.postgresql import JSONB
 
+from tidemill.domain.field_rules import FieldRule
 from tidemill.domain.json_text import is_storable_object, json_object
 
 
@@ -16,5 +17,7 @@ def _checked(text: str, field: ValidationInfo) -> str:
     return text
 
 
-Json = Annotated[str, AfterValidator(_checked), JSONB()]
+Json = Annotated[
+    str, AfterValidator(_checked), JSONB(), FieldRule("A JSON object, at most 64 KiB, no key twice.")
+]
 """The text of a JSON object that PostgreSQL can keep: at most 64 KiB, no key twice, no number out of range."""

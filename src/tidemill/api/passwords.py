@@ -12,6 +12,8 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from pydantic import AfterValidator
 from pydantic_core import PydanticCustomError
 
+from tidemill.domain.field_rules import FieldRule
+
 MAX_PASSWORD_BYTES: Final = 1_024
 MEMORY_KIB: Final = (7 * 1_024, 1_024 * 1_024)
 PASSES: Final = (1, 20)
@@ -59,7 +61,11 @@ def _out_of_bounds(memory: str, passes: str, lanes: str, salt: int, tag: int) ->
     return None
 
 
-PasswordHash = Annotated[str, AfterValidator(_checked)]
+PasswordHash = Annotated[
+    str,
+    AfterValidator(_checked),
+    FieldRule("An argon2id hash.", {"pattern": f"^{_PHC.pattern}$"}),
+]
 """An argon2id hash as `hash_password` makes it; its cost has bounds, so that no check of a password takes long."""
 
 

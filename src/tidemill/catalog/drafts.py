@@ -25,6 +25,7 @@ from tidemill.catalog.avro import (
 )
 from tidemill.catalog.avro import Union as AvroUnion
 from tidemill.domain.errors import ContractError
+from tidemill.domain.field_rules import type_words
 from tidemill.domain.messages import CommandBase, EventBase, Message
 
 _PLAIN: Final[dict[type, Any]] = {
@@ -138,9 +139,14 @@ class _Draft:
 
 
 def _words(model: type[BaseModel], name: str) -> list[str]:
-    """Return what the declared checks of a message say of a field."""
+    """Return what its type and the declared checks of a message say of a field.
+
+    The words of a type complete a description: in the place of one, they would hide that its author wrote none.
+    """
     checks = model.checks if issubclass(model, Message) else ()
-    return [each.words for each in checks if each.field == name]
+    info = model.model_fields[name]
+    of_type = type_words(info) if info.description else []
+    return [*of_type, *(each.words for each in checks if each.field == name)]
 
 
 def _field_lines(field: dict[str, Any], margin: str = "    ") -> str:

@@ -1,13 +1,14 @@
 """Declared checks: what must hold of a message beyond the types of its fields.
 
 A message names them once, `checks = (NotBelow("high", "low"), ...)`. From each follow its validation, what the sender
-is told, and the words in the documentation of its field. Checks that need the time run with the time of the batch.
+is told, the words in the documentation of its field, and what JSON Schema says of it. Checks that need the time run
+with the time of the batch.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter, ne
@@ -36,7 +37,7 @@ _ZONE: Final = attrgetter("tzinfo")
 
 
 @dataclass(frozen=True)
-class FieldCheck(ABC):
+class DeclaredCheck(ABC):
     """Something that must hold of a message. `field`: where it is documented."""
 
     field: str
@@ -45,6 +46,15 @@ class FieldCheck(ABC):
     @abstractmethod
     def words(self) -> str:
         """Return what the documentation of the field says of it."""
+
+    @property
+    def keywords(self) -> Mapping[str, Any]:
+        """Return the keywords of JSON Schema that say it, or a part of it, of the field."""
+        return {}
+
+
+class FieldCheck(DeclaredCheck):
+    """A check that the message alone answers."""
 
     @abstractmethod
     def fault(self, message: Any) -> str | None:
@@ -147,6 +157,10 @@ class PlacesIn(FieldCheck):
     def words(self) -> str:
         return f"Places in {self.other}, from 0."
 
+    @property
+    def keywords(self) -> Mapping[str, Any]:
+        return {"items": {"minimum": 0}}
+
     def fault(self, message: Any) -> str | None:
         places, size = getattr(message, self.field), len(getattr(message, self.other))
         if not places or (min(places) >= 0 and max(places) < size):
@@ -156,16 +170,8 @@ class PlacesIn(FieldCheck):
         return f"{listed(items)}, but {self.other} has {size}: places begin with 0"
 
 
-@dataclass(frozen=True)
-class TimedCheck(ABC):
-    """Something that only the clock can tell. `field`: where it is documented."""
-
-    field: str
-
-    @property
-    @abstractmethod
-    def words(self) -> str:
-        """Return what the documentation of the field says of it."""
+class TimedCheck(DeclaredCheck):
+    """A check that only the clock can answer."""
 
     @abstractmethod
     def fault_at(self, message: Any, at: datetime) -> str | None:

@@ -14,14 +14,16 @@ from operator import attrgetter
 from typing import Annotated, Any, ClassVar, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, StringConstraints
+from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, StringConstraints
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema
 from pydantic_core.core_schema import no_info_after_validator_function
 
 from tidemill.domain.carried_fields import left_out_by, unvalidated
 from tidemill.domain.checks import FieldCheck, TimedCheck
+from tidemill.domain.field_rules import NO_CONTROLS, describe
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]+$")]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=NO_CONTROLS)]
 """A short text without control characters: PostgreSQL refuses NUL, terminals and logs interpret the others."""
 
 
@@ -48,6 +50,15 @@ class Message(BaseModel):
             return message
 
         return no_info_after_validator_function(checked, schema)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler, /
+    ) -> JsonSchemaValue:
+        """Say in JSON Schema what is declared in `checks`, too, and what validators of the types demand."""
+        schema = handler(core_schema)
+        describe(handler.resolve_ref_schema(schema).get("properties", {}), cls.model_fields, cls.checks)
+        return schema
 
 
 class CommandBase(Message):

@@ -154,6 +154,17 @@ async def test_commands_are_shown_to_those_who_may_send_them() -> None:
     assert schema.security.access_control == "read"
 
 
+async def test_a_body_is_described_with_the_declared_checks_of_its_command() -> None:
+    grant = Grant(frozenset({Verb.CREATE}))
+    schema = (await reader().one(principal(market_data=grant), "market-data")).answer
+    properties = schema.commands["create"].body["properties"]
+    assert properties["high"]["description"] == "Not below low."
+    zoned = "With a time zone. Not before 2000-01-01, at most 300 s ahead of the server."
+    assert (properties["time"]["format"], properties["time"]["description"]) == ("date-time", zoned)
+    assert (properties["symbol"]["maxLength"], properties["symbol"]["pattern"][:2]) == (32, "^[")
+    assert properties["volume"]["anyOf"][0]["minimum"] == 0
+
+
 async def test_what_a_body_embeds_is_described_as_an_object() -> None:
     """A command has it as text; over HTTP a text is refused there."""
     crud = Crud(create=RegisterConnectorProfile, update=UpdateConnectorProfile, key="profile_id")
