@@ -175,7 +175,7 @@ class BatchWriter:
                 return
             looked = self._look_ahead > 0  # once: other batches change it while this one waits
             known = await work.find([one.command_id for one in fresh if one.command_id], open_too=looked)
-            plan = _Plan(fresh, known, locked.now - self._horizon, claims)
+            plan = _Plan(fresh, known, locked.now, self._horizon, claims)
             dispositions = await self._dispositions(work, plan, fresh, locked)
             if missing := unwritten(fresh, dispositions):
                 raise _HeadersUnwritten(missing)
@@ -225,7 +225,8 @@ class _Plan:
         self,
         fresh: Sequence[IncomingCommand],
         known: Mapping[str, LoggedCommand],
-        oldest: datetime,
+        now: datetime,
+        horizon: timedelta,
         claims: Mapping[int, Claim],
     ) -> None:
         self._fresh = fresh
@@ -243,7 +244,7 @@ class _Plan:
                 if (first := first_by_id.setdefault(command_id, index)) != index:
                     self._repeats[index] = first
                     continue
-            disposition = arrival.disposition or _stale(command_id, oldest)
+            disposition = arrival.disposition_at(now) or _stale(command_id, now - horizon)
             if disposition is not None:
                 self._dispositions[index] = disposition
             else:

@@ -10,6 +10,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
@@ -24,6 +25,7 @@ from tidemill.domain.headers import MAX_HEADER_BYTES, MAX_HEADERS, cut_headers
 from tidemill.domain.identity import identify
 from tidemill.domain.lane import InboundRecord
 from tidemill.domain.messages import CommandBase
+from tidemill.domain.partial_message import InvalidMessage, Path
 from tidemill.domain.partitioner import partition_of
 from tidemill.domain.rejections import ParkingCode, RejectionCode
 from tidemill.domain.secrets import secrets_of
@@ -45,7 +47,7 @@ class IncomingCommand:
     `disposition` is what is certain before the transaction: unreadable, rejected, or None (rules decide).
     `command_id` is the canonical text of the identity (`domain.identity`), None where no identity could be read; such
     a record can be neither duplicate nor duplicated. `headers_text`: its headers as stored in a parked row, made
-    before the transaction for records to be parked.
+    before the transaction for records to be parked. `invalid`: of a command with invalid fields all that is wrong.
     """
 
     lane_id: int
@@ -57,6 +59,16 @@ class IncomingCommand:
     digest: int = 0
     disposition: Rejected | Unreadable | None = None
     headers_text: str | None = None
+    invalid: InvalidMessage | None = None
+
+    def disposition_at(self, at: datetime) -> Rejected | Unreadable | None:
+        """Return what is certain, with what only the clock knows of a command that has invalid fields."""
+        if self.invalid is None or not isinstance(self.disposition, Rejected):
+            return self.disposition
+        timed = self.invalid.faults_at(at)
+        if not timed:
+            return self.disposition
+        return Rejected(self.disposition.code, _bounded([*self.invalid.faults, *timed]))
 
 
 @dataclass(frozen=True)
@@ -125,10 +137,10 @@ class Validator:
             try:
                 commands = adapter.validate_python(fields)
             except ValidationError as error:
-                reasons = _reasons(error, self.unquoted[name])
-                for index, reason in reasons.items():
-                    candidates[index].disposition = Rejected(RejectionCode.INVALID, reason)
-                candidates = [each for index, each in enumerate(candidates) if index not in reasons]
+                found = _faults(error, self.unquoted[name])
+                for index, faults in found.items():
+                    _refuse(candidates[index], self.stream.commands[name], faults)
+                candidates = [each for index, each in enumerate(candidates) if index not in found]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
                     candidates[0].disposition = crashed(fault, quoted=not self.stream.secrets)
@@ -178,20 +190,27 @@ def _arrival(lane_id: int, record: InboundRecord) -> IncomingCommand:
     return IncomingCommand(lane_id, record)
 
 
-def _reasons(error: ValidationError, unquoted: Collection[str]) -> dict[int, str]:
-    """Return index in the list -> readable reason, all faults of one command in one text.
+def _refuse(arrival: IncomingCommand, spec: CommandSpec, faults: Sequence[tuple[Path, str]]) -> None:
+    """Refuse a command with invalid fields, with every fault that is certain now."""
+    assert arrival.decoded is not None
+    arrival.invalid = InvalidMessage(spec.model, arrival.decoded.fields, faults, spec.timed_checks)
+    arrival.disposition = Rejected(RejectionCode.INVALID, _bounded(arrival.invalid.faults))
+
+
+def _faults(error: ValidationError, unquoted: Collection[str]) -> dict[int, list[tuple[Path, str]]]:
+    """Return index in the list -> all faults of one command, each with its path and a readable reason.
 
     `unquoted`: fields of which no validator's own text is told, since it may quote the value.
     """
-    faults: dict[int, list[str]] = defaultdict(list)
+    faults: dict[int, list[tuple[Path, str]]] = defaultdict(list)
     for fault in error.errors(include_url=False, include_context=False):
         index, *path = fault["loc"]
         where = ".".join(str(part) for part in path)
         what = fault["msg"].removeprefix("Value error, ")  # pydantic's prefix is of no use to the sender
         if path and path[0] in unquoted and fault["type"] in _OWN_TEXTS:
             what = "the value of a secret is refused; it is not quoted"
-        faults[int(index)].append(f"{where}: {what}" if where else what)
-    return {index: _bounded(texts) for index, texts in faults.items()}
+        faults[int(index)].append((tuple(path), f"{where}: {what}" if where else what))
+    return faults
 
 
 def _bounded(texts: Sequence[str]) -> str:

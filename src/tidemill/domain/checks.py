@@ -194,7 +194,10 @@ class OfRecords(TimedCheck):
         return ""
 
     def fault_at(self, message: Any, at: datetime) -> str | None:
-        faults = self.check.faults_among(getattr(message, self.field), at)
+        return self.text_of(self.check.faults_among(getattr(message, self.field), at))
+
+    def text_of(self, faults: Mapping[int, str]) -> str | None:
+        """Return what the sender is told of faults by the numbers of their records, None if there are none."""
         if not faults:
             return None
         (first, fault), *others = faults.items()

@@ -94,10 +94,8 @@ class CommandSpec:
 
     def refusal(self, command: Any, at: datetime) -> Rejected | None:
         """Return why a command is refused by what only the clock knows, None if it is not."""
-        for check in self.timed_checks:
-            if fault := check.fault_at(command, at):
-                return Rejected(RejectionCode.INVALID, fault)
-        return None
+        faults = [fault for check in self.timed_checks if (fault := check.fault_at(command, at))]
+        return Rejected(RejectionCode.INVALID, "; ".join(faults)) if faults else None
 
 
 @dataclass(frozen=True)

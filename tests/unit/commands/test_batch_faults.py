@@ -49,6 +49,21 @@ def refuse(monkeypatch: pytest.MonkeyPatch, method: str, poison: str) -> None:
     monkeypatch.setattr(MemoryWork, method, picky)
 
 
+async def test_what_only_the_clock_knows_is_told_together_with_invalid_fields() -> None:
+    ticks = await harness(TICKS)
+    both = RecordMarketData.model_construct(
+        **dict(tick()) | {"source": "", "time": datetime(1999, 1, 1, tzinfo=UTC), "high": 1.0, "low": 2.0}
+    )
+    done = await ticks.send(tick(), both, both)
+    assert codes(done) == [None, "INVALID", "INVALID"]
+    detail = done.outcomes[1][1].detail or ""
+    assert detail == (
+        "source: String should have at least 1 character; high 1.0 is below low 2.0; time 1999-01-01T00:00:00+00:00 "
+        "lies before 2000-01-01T00:00:00+00:00, the earliest time that is accepted"
+    )
+    assert done.outcomes[2][1].detail == detail, "a repeat has the same answer"
+
+
 async def test_a_value_that_the_database_refuses_costs_its_own_record_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

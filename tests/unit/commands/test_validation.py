@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from tests.fakes.codecs import JsonCodec, encode
 from tests.support.engine.commands import FakeRecord, Topic, base
-from tidemill.commands.validation import IncomingCommand, Validator, _bounded, _reasons
+from tidemill.commands.validation import IncomingCommand, Validator, _bounded, _faults
 from tidemill.contexts.market_data import context as market_data
 from tidemill.contexts.market_data.messages import RecordMarketData
 from tidemill.domain.decision import Rejected
@@ -58,7 +58,7 @@ def list_faults(count: int, text: str) -> str:
 
     with pytest.raises(ValidationError) as refused:
         TypeAdapter(list[Texts]).validate_python([{"texts": [text] * count}])
-    return _reasons(refused.value, frozenset())[0]
+    return _bounded([text for _, text in _faults(refused.value, frozenset())[0]])
 
 
 @pytest.mark.parametrize("count", [1, 8, 17, 18, 19, 37, 2_000])
