@@ -72,6 +72,7 @@ def test_kills_in_the_middle_lose_and_double_nothing(
         senders.await_begun(source.randint(1, PORTION))
         battle.kill(source.choice(VICTIMS))
     senders.send(PORTION)
+    senders.fill_tables()
     assert_all_is_there(deployment, senders)
     names = ", ".join(context.name for context in contexts)
     sys.stdout.write(f"\nseed {seed}: {senders.sent:,} commands of {names}; killed: {dict(battle.killed)}\n")
