@@ -28,7 +28,7 @@ A context is one value of `Context`. It names its commands, its events and its r
   who may sign in.
 - `Crud` says which commands HTTP makes of its verbs: `State(..., http=Crud(...))`, of facts `Context(..., http=...)`;
   entities have it by themselves.
-- `Email`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
+- `Email`, `CleanKey`, `CleanLabel` and `CleanText` refuse what is not clean; `clean` makes it so, for those who send.
 - `entity` makes commands, events, rules and table of an aggregate from one class of fields, `family` a context of
   several entities that share a life. `Extra(lapse=Expiry(...))`: what about a row ends by itself at a time.
 - A wrong declaration is a `ContractError` at start, before anything is consumed.
@@ -39,7 +39,7 @@ modules of `tidemill` may change at any time. `docs/contexts.md` explains each p
 
 from __future__ import annotations
 
-from tidemill.api.clean_text import CleanLabel, CleanText, Email, clean
+from tidemill.api.clean_text import CleanKey, CleanLabel, CleanText, Email, clean
 from tidemill.api.entities.declaration import Entity, entity, family
 from tidemill.api.entities.options import Extra, Life, gin, member, named, refers, step, unique, words
 from tidemill.api.events import fact_event
@@ -79,6 +79,7 @@ __all__ = [
     "Accepted",
     "Account",
     "AppendSpec",
+    "CleanKey",
     "CleanLabel",
     "CleanText",
     "CommandBase",

@@ -37,10 +37,11 @@ _MAX_LOCAL_CHARACTERS: Final = 64
 class CleanForm:
     """Says of a text that only its clean form is accepted.
 
-    `cleaned(text)` returns that form, or raises `ValueError` if there is none.
+    `cleaned(text)` returns that form, or raises `ValueError` if there is none. `made`: whether `clean` makes it.
     """
 
     cleaned: Callable[[str], str]
+    made: bool = True
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Check after the type's own rules."""
@@ -125,6 +126,17 @@ CleanLabel = Annotated[
 ]
 """A short text of one line: no spaces around it, composed (NFC), no control characters."""
 
+CleanKey = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=200),
+    CleanForm(_line, made=False),
+    FieldRule("No spaces around it, composed (NFC), no control characters."),
+]
+"""A key that is given to something new: clean like `CleanLabel`. `clean` leaves it, since another key is another row.
+
+What names a row that exists is a `Label`: rows whose key was not clean have to be found by it.
+"""
+
 CleanText = Annotated[
     str,
     StringConstraints(min_length=1, max_length=MAX_TEXT_CHARACTERS),
@@ -145,7 +157,8 @@ Email = Annotated[
 def clean(model: type[BaseModel], values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the values of a message with its clean fields made clean: for those who send.
 
-    What cannot be made clean, such as an address that is none, stays as it is, and is refused when it is validated.
+    What cannot be made clean, such as an address that is none, stays as it is, and is refused when it is validated; so
+    does the key of something new, of which the sender has to know.
     """
     return {name: _cleaned(model, name, value) for name, value in values.items()}
 
@@ -163,7 +176,8 @@ def _cleaned(model: type[BaseModel], name: str, value: Any) -> Any:
 @lru_cache(maxsize=10_000)
 def _form_of(model: type[BaseModel], name: str) -> CleanForm | None:
     info = model.model_fields.get(name)
-    return None if info is None else next(_forms([*info.metadata, info.annotation]), None)
+    forms = () if info is None else _forms([*info.metadata, info.annotation])
+    return next((form for form in forms if form.made), None)
 
 
 def _forms(parts: Any) -> Iterator[CleanForm]:

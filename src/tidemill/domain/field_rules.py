@@ -38,7 +38,7 @@ class FieldRule:
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         """Add the keywords to those of the type."""
-        return handler(core_schema) | self.keywords
+        return {**handler(core_schema), **self.keywords}
 
 
 def type_words(info: FieldInfo) -> list[str]:

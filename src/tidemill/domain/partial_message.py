@@ -74,7 +74,8 @@ class InvalidMessage:
 
     def _timed_fault(self, check: TimedCheck, at: datetime) -> str | None:
         if not isinstance(check, OfRecords):
-            return _tried(check.fault_at, self._message, at)
+            fault: str | None = _tried(check.fault_at, self._message, at)
+            return fault
         records = _tried(getattr, self._message, check.field) or ()
         faults = {number: _tried(check.check.fault_at, record, at) for number, record in enumerate(records)}
         return check.text_of({number: fault for number, fault in faults.items() if fault})
@@ -99,7 +100,6 @@ def _alone(model: type[BaseModel], name: str) -> type[BaseModel]:
     if name not in model.model_fields:
         raise AttributeError(f"{model.__name__} has no field {name}")
     info = model.model_fields[name]
-    alone: type[BaseModel] = create_model(
-        model.__name__, __config__=model.model_config, **{name: (info.annotation, info)}
-    )
+    fields: dict[str, Any] = {name: (info.annotation, info)}
+    alone: type[BaseModel] = create_model(model.__name__, __config__=model.model_config, **fields)
     return alone

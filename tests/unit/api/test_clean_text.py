@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
 from tests.support.engine.commands import base
-from tidemill.api import CleanLabel, CleanText, CommandBase, Email, Label, clean
+from tidemill.api import CleanKey, CleanLabel, CleanText, CommandBase, Email, Label, Message, clean
 
 
 class Invite(CommandBase):
@@ -141,3 +141,13 @@ def accepts(kind: Any, text: str) -> bool:
     except ValidationError:
         return False
     return True
+
+
+def test_a_key_is_refused_with_its_clean_form_and_left_to_its_sender() -> None:
+    class Keyed(Message):
+        key: CleanKey
+        name: CleanLabel = "a"
+
+    with pytest.raises(ValidationError, match="has spaces around it: send 'k1'"):
+        Keyed(key=" k1")
+    assert clean(Keyed, {"key": " k1", "name": " b"}) == {"key": " k1", "name": "b"}

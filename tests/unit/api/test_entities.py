@@ -296,6 +296,29 @@ def test_a_name_that_postgresql_would_cut_is_refused() -> None:
 # --- deletion for good ---
 
 
+@pytest.mark.parametrize("key", [" n1", "n1 ", "cafe\u0301", "n\u202e1", "n\t1"])
+def test_a_new_key_is_clean_and_a_row_of_before_is_found_by_one_that_is_not(key: str) -> None:
+    with pytest.raises(ValidationError, match=r"note_id\n.*: send '"):
+        note("Create", key, title="a")
+    memory = ContextInMemory(NOTES)
+    before = note("Create", "n1", title="a")
+    memory.send(before.model_construct(**dict(before) | {"note_id": key}))
+    if "\t" in key:
+        return  # was never a key
+    assert code(memory.send(note("Update", key, title="b"))) == "accepted"
+    assert memory.state(key).title == "b"
+    assert code(memory.send(note("Delete", key))) == "accepted"
+    assert memory.state(key).deleted
+
+
+def test_a_row_may_belong_to_one_whose_key_is_not_clean() -> None:
+    assert (
+        file("Create", "f1", folder_id=" of before", filename="a").model_dump()["folder_id"] == " of before"
+    )
+    with pytest.raises(ValidationError, match="folder_file_id"):
+        file("Create", " f1", folder_id="d1", filename="a")
+
+
 def test_a_row_that_is_deleted_for_good_is_emptied_and_its_key_begins_anew() -> None:
     memory = ContextInMemory(NOTES)
     memory.send(note("Create", "n1", title="a", text="private", data='{"x": 1}', rank=7))

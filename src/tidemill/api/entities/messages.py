@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Union, get_args, get_origin
 from pydantic import AfterValidator, Field, create_model, model_validator
 from pydantic.fields import FieldInfo
 
+from tidemill.api.clean_text import CleanKey
 from tidemill.api.entities.options import Options, Step
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, EventBase, Label, Message
@@ -71,6 +72,11 @@ class Naming:
     no_parent: str = ""
 
     @property
+    def new_key(self) -> Any:
+        """Return the field with the key of a row that is created: rows of before may have keys that are not clean."""
+        return CleanKey, Field(description=f"The {self.noun}.")
+
+    @property
     def keys(self) -> dict[str, Any]:
         """Return the fields that say which row a command is about."""
         own = {self.key: (Label, Field(description=f"The {self.noun}."))}
@@ -111,7 +117,7 @@ def messages_of(model: type[Message], naming: Naming, options: Options) -> Entit
     plain_changed = {name: (plain_type(kind), info) for name, (kind, info) in changed.items()}
     plain_clear = {name: (list[str], info) for name, (_, info) in clear.items()}
     return EntityMessages(
-        create=make.command("Create", created),
+        create=make.command("Create", {naming.key: naming.new_key} | created),
         update=make.command("Update", expected | clear | changed, changes=tuple(fields)),
         delete=make.command("Delete", expected),
         created=make.event("Created", "was created", plain),
@@ -163,8 +169,7 @@ class _Maker:
             __module__=self._module,
             __doc__=doc,
             __validators__=dict(validators),
-            **keys,
-            **fields,
+            **(keys | dict(fields)),
         )
         return made
 

@@ -6,7 +6,7 @@ from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from tidemill.api import CommandBase, EventBase, Label, Secret
+from tidemill.api import CleanKey, CommandBase, EventBase, Label, Secret
 from tidemill.contexts.connector_profiles.profile_data import checked
 
 ProfileData = Annotated[str, AfterValidator(checked), Secret.of_credentials(required=False)]
@@ -19,7 +19,7 @@ Version = Annotated[int, Field(ge=1, le=2**63 - 1)]
 class RegisterConnectorProfile(CommandBase):
     """Register a profile under an id that was never used, and a name that is free within the service."""
 
-    profile_id: Label
+    profile_id: CleanKey
     name: Label
     profile_data: ProfileData
 
