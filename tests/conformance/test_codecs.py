@@ -141,6 +141,25 @@ def test_an_event_that_no_class_reads_is_a_broken_contract(subject: Subject, cut
         subject.events.decode([event_record(good), event_record(good[:-cut])])
 
 
+def test_events_field_by_field_are_the_same(subject: Subject) -> None:
+    records = [
+        event_record(subject.commands.encode_event(recorded(float(number))), number) for number in (3, 1, 2)
+    ]
+    found = subject.events.decode_columns(records, {MarketDataRecorded})
+    assert found is not None
+    assert found.recorded() == subject.events.decode(records)
+    assert (found.lane, found.sequences, found.fields["price"]) == (3, [3, 1, 2], [3.0, 1.0, 2.0])
+
+
+def test_events_that_are_not_all_wanted_and_readable_are_not_given_field_by_field(subject: Subject) -> None:
+    good = event_record(subject.commands.encode_event(recorded()))
+    assert subject.events.decode_columns([good], {ConnectorProfileRegistered}) is None
+    assert subject.events.decode_columns([good], ()) is None
+    cut = good._replace(value=good.value[:-1])
+    for records in ([good, cut], [cut, good]):
+        assert subject.events.decode_columns(records, {MarketDataRecorded}) is None
+
+
 # --- outcomes --------------------------------------------------------------------------------------------------------
 
 

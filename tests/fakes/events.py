@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
+from tidemill.projections.event_columns import EventColumns
 from tidemill.projections.ports import EventRecord, EventSourceFault, EventsOutOfRange, ForeignRecord
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -156,6 +157,16 @@ class MemoryCodec:
         events = [self._decode(record) for record in records]
         self.decoded += len(events)
         return events
+
+    def decode_columns(
+        self, records: Sequence[EventRecord], wanted: Collection[type[EventBase]]
+    ) -> EventColumns | None:
+        try:
+            events = self.decode(records)
+        except ContractError:
+            return None
+        classes = {type(each.event) for each in events}
+        return EventColumns.of(events) if len(classes) == 1 and classes <= set(wanted) else None
 
     def _decode(self, record: EventRecord) -> Recorded[EventBase]:
         if record.event_type not in self._classes:

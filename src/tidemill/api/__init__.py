@@ -17,6 +17,8 @@ A context is one value of `Context`. It names its commands, its events and its r
   answers `accepted(*events)` or `rejected(code, message)`; `State` says how events change the state, `Unique` which of
   its values only one aggregate may have.
 - A `Projection` folds events into the rows of a read model, each a dataclass based on `ReadModelBase`.
+- `folds` declare what a row holds of its events, `folds.Latest(by="time")`, `folds.Sum("volume", ...)`: a projector
+  folds them batch by batch.
 - `CurrentFacts` shows of facts that a row owns in revisions only those of the revision that the row names;
   `SupersededRemoval` says how the others leave.
 - A `Query` is SQL that readers may ask for by name, read only, with typed parameters and results.
@@ -47,7 +49,7 @@ from tidemill.api.json_text import Json
 from tidemill.api.passwords import PasswordHash, hash_password, verify_password
 from tidemill.api.sign_in import Account, SignIn, SignInAnswer, SignInOutcome, SignInRows
 from tidemill.api.tables import fact_table, row_table
-from tidemill.domain import checks
+from tidemill.domain import checks, folds
 from tidemill.domain.archive.policy import LateRule, QuietHours, Retention, RetentionPolicy
 from tidemill.domain.collection import Crud
 from tidemill.domain.community import Compression, Rollup
@@ -136,6 +138,7 @@ __all__ = [
     "fact_event",
     "fact_table",
     "family",
+    "folds",
     "gin",
     "hash_password",
     "json_object",

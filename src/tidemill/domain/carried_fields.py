@@ -32,7 +32,7 @@ _set_values, _set_names, _set_extra, _set_private = (
 def left_out_by(event: type[BaseModel], command: type[BaseModel]) -> tuple[str, ...] | None:
     """Return the fields of a command that its event leaves out, if it takes all others as they are; otherwise None."""
     carried = [name for name in command.model_fields if name in event.model_fields]
-    if carried != list(event.model_fields) or _has_own_validation(event):
+    if carried != list(event.model_fields) or has_own_validation(event):
         return None
     if not all(_is_carried(event.model_fields[name], command.model_fields[name]) for name in carried):
         return None
@@ -56,7 +56,8 @@ def changed_message(message: M, values: dict[str, Any]) -> M:
     return unvalidated(type(message), {**vars(message), **values})
 
 
-def _has_own_validation(model: type[BaseModel]) -> bool:
+def has_own_validation(model: type[BaseModel]) -> bool:
+    """Tell whether a message may be refused, or changed, although each of its fields is valid by itself."""
     decorators = model.__pydantic_decorators__
     validators = (decorators.field_validators, decorators.model_validators, decorators.root_validators)
     special = (model.__pydantic_post_init__, model.__private_attributes__, getattr(model, "checks", ()))
@@ -72,7 +73,7 @@ def _is_carried(event: FieldInfo, command: FieldInfo) -> bool:
     same = (event.annotation, event.metadata) == (command.annotation, command.metadata)
     if same and all(isinstance(rule, StringConstraints) for rule in _rules(event)):
         return True
-    return not _rules(event) and _kinds(command.annotation) <= _kinds(event.annotation) <= _PLAIN
+    return not _rules(event) and kinds_of(command.annotation) <= kinds_of(event.annotation) <= _PLAIN
 
 
 def _rules(info: FieldInfo) -> list[Any]:
@@ -86,12 +87,12 @@ def _rules_within(kind: Any) -> list[Any]:
     return [rule for part in get_args(kind) for rule in _rules_within(part)]
 
 
-def _kinds(kind: Any) -> frozenset[Any]:
-    """Return the types that a value may have, without rules; `(list, type)` for a list of one plain type."""
+def kinds_of(kind: Any) -> frozenset[Any]:
+    """Return the types that a value of a field may have, without rules; `(list, type)` for a list of one plain type."""
     if get_origin(kind) is Annotated:
-        return _kinds(get_args(kind)[0])
+        return kinds_of(get_args(kind)[0])
     if get_origin(kind) in (Union, UnionType):
-        return frozenset().union(*map(_kinds, get_args(kind)))
+        return frozenset().union(*map(kinds_of, get_args(kind)))
     if get_origin(kind) is list:
-        return frozenset({(list, item) for item in _kinds(get_args(kind)[0])})
+        return frozenset({(list, item) for item in kinds_of(get_args(kind)[0])})
     return frozenset({kind})

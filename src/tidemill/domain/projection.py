@@ -7,13 +7,15 @@ checkpoint. A fold must not depend on how events of different lanes interleave: 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
+from tidemill.domain.declared_fold import DeclaredFold
 from tidemill.domain.errors import ContractError
-from tidemill.domain.messages import EventBase
+from tidemill.domain.folds import FoldPart, UtcDay
+from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.table_shape import TableShape, key_names
 
 E = TypeVar("E", bound=EventBase)
@@ -75,6 +77,26 @@ class Projection:
                 f"projection {self.name}: table {self.table.name} and {self.row.__name__} differ in "
                 f"{sorted(declared ^ held)}; declare every column as a field and every field as a column"
             )
+
+    @classmethod
+    def declared(
+        cls,
+        name: str,
+        *,
+        row: type[ReadModelBase],
+        table: TableShape,
+        event: type[EventBase],
+        key: Mapping[str, str | UtcDay],
+        parts: Sequence[FoldPart],
+    ) -> Projection:
+        """Return a read model of one class of events whose fold is declared by `parts`; see `domain.folds`.
+
+        `key`: key column -> the event's field, or the bucket of one. A projector folds it batch by batch, by arrays.
+        Raises `ContractError` if row, event and table do not fit.
+        """
+        fold = DeclaredFold(row, key=key, parts=parts)
+        fold.demand_fit(event, key_names(table))
+        return cls(name, row=row, table=table, key=fold.key_of, folds={event: fold})
 
     @property
     def key_columns(self) -> tuple[str, ...]:

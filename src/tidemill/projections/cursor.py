@@ -16,11 +16,15 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
+from tidemill.projections.event_columns import EventColumns, Events
 from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import Checkpoint, CheckpointMove, EventRecord, FoldHalt
 
 Decoded = Recorded[EventBase] | ContractError
 """An event, or why this version cannot read it."""
+
+DecodedEvents = list[Decoded] | EventColumns
+"""Events one by one, or field by field if all could be read and are of one class."""
 
 
 @dataclass(slots=True)
@@ -33,7 +37,7 @@ class LaneBatch:
 
     offsets: list[int]
     sequences: list[int]
-    events: list[Decoded]
+    events: DecodedEvents
     whole: bool
     dense: bool = field(init=False)
 
@@ -43,7 +47,7 @@ class LaneBatch:
         self.dense = self.sequences == list(range(first, first + len(self.sequences)))
 
     @classmethod
-    def of(cls, records: Sequence[EventRecord], events: list[Decoded], *, whole: bool) -> LaneBatch:
+    def of(cls, records: Sequence[EventRecord], events: DecodedEvents, *, whole: bool) -> LaneBatch:
         """Return the batch of at least one record."""
         offsets = [record.offset for record in records]
         return cls(offsets, [record.sequence for record in records], events, whole)
@@ -57,7 +61,7 @@ class LaneBatch:
         self.whole = self.whole and later.whole
         self.offsets += later.offsets
         self.sequences += later.sequences
-        self.events += later.events
+        self.events = joined(self.events, later.events)
 
     def before(self, sequence: int) -> int:
         """Return how many records have a lower sequence."""
@@ -65,17 +69,48 @@ class LaneBatch:
             return min(max(sequence - self.sequences[0], 0), len(self))
         return sum(one < sequence for one in self.sequences)
 
-    def readable(self, places: Sequence[int]) -> tuple[list[Recorded[EventBase]], ContractError | None]:
+    def readable(self, places: Sequence[int]) -> tuple[Events, ContractError | None]:
         """Return the events at `places`, up to the first that cannot be read, and why it cannot."""
         if self.whole and isinstance(places, range):
-            return cast("list[Recorded[EventBase]]", self.events[places.start : places.stop]), None
+            span = slice(places.start, places.stop)
+            if isinstance(self.events, EventColumns):
+                return self.events.part(span), None
+            return cast("list[Recorded[EventBase]]", self.events[span]), None
         events: list[Recorded[EventBase]] = []
+        decoded = one_by_one(self.events)
         for place in places:
-            event = self.events[place]
+            event = decoded[place]
             if isinstance(event, ContractError):
                 return events, event
             events.append(event)
         return events, None
+
+
+def joined(earlier: DecodedEvents, later: DecodedEvents) -> DecodedEvents:
+    """Return events, then later ones; the former are used up. Field by field if some were and all can be."""
+    one, other = earlier, later
+    if isinstance(earlier, EventColumns) or isinstance(later, EventColumns):
+        one, other = field_by_field(earlier), field_by_field(later)
+    if isinstance(one, EventColumns) and isinstance(other, EventColumns) and one.event is other.event:
+        one.extend(other)
+        return one
+    events = one_by_one(earlier)
+    events += one_by_one(later)
+    return events
+
+
+def field_by_field(events: DecodedEvents) -> DecodedEvents:
+    """Return events field by field if all could be read and are of one class."""
+    if isinstance(events, EventColumns):
+        return events
+    readable = [event for event in events if isinstance(event, Recorded)]
+    classes = {type(event.event) for event in readable}
+    return EventColumns.of(readable) if len(readable) == len(events) and len(classes) == 1 else events
+
+
+def one_by_one(events: DecodedEvents) -> list[Decoded]:
+    """Return events that may be field by field one by one."""
+    return [*events.recorded()] if isinstance(events, EventColumns) else events
 
 
 _PASSING: Final = frozenset({halts.GAP, halts.AHEAD})
@@ -101,7 +136,7 @@ class _Places(NamedTuple):
 class Taken(NamedTuple):
     """What a read model takes of a lane's batch: `events`, all readable and in order, and its state afterwards."""
 
-    events: Sequence[Recorded[EventBase]]
+    events: Events
     checkpoint: Checkpoint
     proven: bool
     halt: FoldHalt | None

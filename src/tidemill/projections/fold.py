@@ -7,6 +7,7 @@ order and returns what to write. The result does not depend on where a batch was
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 from tidemill.domain.error_codes import ErrorCode
@@ -97,8 +98,7 @@ def _stamp(
 ) -> None:
     at = event.at
     if row is None:
-        folded.uuid = row_uuid(projection.name, _key_text(key))
-        folded.id = row_id(folded.uuid)
+        begin_row(projection, key, folded)
         folded.created_at = folded.updated_at = at
         folded.version = 1
         return
@@ -112,6 +112,19 @@ def _stamp(
         at < folded.created_at
     ):  # lanes interleave differently in every run, but the earliest time is the same
         folded.created_at = at
+
+
+def begin_row(projection: Projection, key: Key, row: ReadModelBase) -> None:
+    """Fill the ids of a new row."""
+    row.uuid = row_uuid(projection.name, _key_text(key))
+    row.id = row_id(row.uuid)
+
+
+def continue_row(row: ReadModelBase, earliest: datetime, latest: datetime, count: int) -> None:
+    """Count several more events in a row that exists. `earliest`, `latest`: their times."""
+    row.version += count
+    row.updated_at = max(row.updated_at, latest)
+    row.created_at = min(row.created_at, earliest)
 
 
 def _key_text(key: Key) -> str:

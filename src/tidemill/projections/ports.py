@@ -12,6 +12,7 @@ from tidemill.domain.error_codes import ErrorCode
 from tidemill.domain.errors import TidemillError, TransientError
 from tidemill.domain.messages import EventBase, ReadModelBase
 from tidemill.domain.projection import Key, Projection, Recorded
+from tidemill.projections.event_columns import EventColumns
 from tidemill.projections.history import LaneHistory
 
 # --- events ----------------------------------------------------------------------------------------------------------
@@ -38,6 +39,15 @@ class EventCodec(Protocol):
 
     def decode(self, records: Sequence[EventRecord]) -> list[Recorded[EventBase]]:
         """Return the events, in order. Raises `ContractError` for a type or body that this version cannot read."""
+        ...
+
+    def decode_columns(
+        self, records: Sequence[EventRecord], wanted: Collection[type[EventBase]]
+    ) -> EventColumns | None:
+        """Return the same events of one lane, at least one, field by field, if they are of one of the wanted classes.
+
+        None if not, or if one of them cannot be read: `decode` says why.
+        """
         ...
 
 

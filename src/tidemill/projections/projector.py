@@ -13,6 +13,7 @@ from typing import Final
 from tidemill.domain.errors import TransientError
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
+from tidemill.projections.batch_fold import read_by_columns
 from tidemill.projections.cursor import Batch
 from tidemill.projections.ports import EventCodec, EventSource, EventSourceFault, ViewStore
 from tidemill.projections.read_ahead import MAX_EVENTS, ReadAhead
@@ -57,7 +58,12 @@ class Projector:
         self._look_again_at: float | None = None
         self._retrier = projector_retrier()
         self._reader = ReadAhead(
-            source, codec, self._retrier, max_events=max_events, max_bytes=2 * stream.batch_bytes
+            source,
+            codec,
+            self._retrier,
+            max_events=max_events,
+            max_bytes=2 * stream.batch_bytes,
+            by_columns=read_by_columns(projections),
         )
         self._workers = [
             ProjectionWorker(projection, stream, store, clock, self._retrier) for projection in projections

@@ -14,6 +14,7 @@ from tidemill.domain.lane import lane_name
 from tidemill.domain.projection import Projection
 from tidemill.domain.stream import Stream
 from tidemill.projections import halts
+from tidemill.projections.batch_fold import read_by_columns
 from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import (
     Checkpoint,
@@ -90,7 +91,13 @@ class Replay:
         self._source = parts.source()
         self._writer = ViewWriter(parts.store, Standing(view, empty, {}), stream.aggregate, until)
         self._retrier = projector_retrier(limit_s=SERVERS_AWAY_S)
-        self._reader = ReadAhead(self._source, parts.codec, self._retrier, max_bytes=2 * stream.batch_bytes)
+        self._reader = ReadAhead(
+            self._source,
+            parts.codec,
+            self._retrier,
+            max_bytes=2 * stream.batch_bytes,
+            by_columns=read_by_columns([view.projection]),
+        )
         self._stall_s = parts.stall_s
         self._moved_at = 0.0
 

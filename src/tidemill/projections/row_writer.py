@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from tidemill.domain.lane import lane_name
+from tidemill.projections.batch_fold import touched
 from tidemill.projections.cursor import Batch, Cursor, Taken
-from tidemill.projections.fold import fold, keyed
 from tidemill.projections.history import PLAIN, LaneHistory
 from tidemill.projections.ports import FoldHalt, Standing, View, ViewStore
 from tidemill.runtime.telemetry.log_events import Log
@@ -17,10 +17,14 @@ _log = logger(__name__)
 
 
 class Applied(NamedTuple):
-    """The result of a batch: events folded, and records dropped because they had been folded before."""
+    """The result of a batch: events folded, and records dropped because they had been folded before.
+
+    `by_arrays`: how many of the events were folded by arrays, not one by one.
+    """
 
     folded: int
     repeated: int
+    by_arrays: int
 
 
 class ViewWriter:
@@ -62,11 +66,13 @@ class ViewWriter:
             self.cursors[partition].history = histories.get(partition, PLAIN)
         repeated = sum(lane.before(self.cursors[at].expected) for at, lane in batch.items())
         taken = self._take(batch)
-        folded = await self._fold({partition: part for partition, part in taken.items() if part.events})
+        folded, by_arrays = await self._fold(
+            {partition: part for partition, part in taken.items() if part.events}
+        )
         for partition, part in taken.items():
             self._move(partition, part)
         await self.record_halts()
-        return Applied(folded, repeated)
+        return Applied(folded, repeated, by_arrays)
 
     async def record_halts(self) -> None:
         """Record the halts that are not recorded yet."""
@@ -80,21 +86,21 @@ class ViewWriter:
         offered = ((partition, self.cursors[partition].take(lane)) for partition, lane in batch.items())
         return {partition: taken for partition, taken in offered if taken is not None}
 
-    async def _fold(self, taken: Mapping[int, Taken]) -> int:
+    async def _fold(self, taken: Mapping[int, Taken]) -> tuple[int, int]:
+        """Fold and commit; return how many events were folded, and how many of them by arrays."""
         if not taken:
-            return 0
-        projection = self.view.projection
-        events = [event for part in taken.values() for event in part.events]
-        touches = keyed(projection, events)
+            return 0, 0
+        batch = touched(self.view.projection, [part.events for part in taken.values()])
         async with self._store.transaction(self.view) as transaction:
             await transaction.advance({at: self.cursors[at].step(part) for at, part in taken.items()})
-            if touches:
-                loaded = await transaction.load(list({key: None for key, _, _ in touches}))
-                await transaction.write(*fold(projection, touches, loaded))
+            if batch.keys:
+                loaded = await transaction.load(batch.keys)
+                await transaction.write(*batch.into(loaded))
             resumed = frozenset(at for at in taken if self.cursors[at].recorded is not None)
             if resumed:
                 await transaction.clear_halts(resumed)
-        return len(events)
+        events = sum(len(part.events) for part in taken.values())
+        return events, events if batch.by_arrays else 0
 
     def _move(self, partition: int, taken: Taken) -> None:
         cursor = self.cursors[partition]

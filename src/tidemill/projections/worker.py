@@ -28,6 +28,7 @@ from tidemill.runtime.retry import Retrier
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
 from tidemill.runtime.telemetry.metrics import (
+    FOLDED,
     PROJECTED,
     PROJECTION_HALTED,
     PROJECTION_MISFIT,
@@ -161,6 +162,8 @@ class ProjectionWorker:
         PROJECTION_HALTED.labels(name).set(len(self.status().halted))
         if applied.folded:
             PROJECTED.labels(name).inc(applied.folded)
+            FOLDED.labels(name, "numpy").inc(applied.by_arrays)
+            FOLDED.labels(name, "python").inc(applied.folded - applied.by_arrays)
             PROJECTION_SECONDS.labels(name).observe(seconds)
             self._events += applied.folded
             self._active_at = self._clock.now()

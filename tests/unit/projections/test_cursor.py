@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes.events import START
-from tests.support.engine.projections import Stored
+from tests.support.engine.projections import Counted, Stored
 from tidemill.domain.errors import ContractError
 from tidemill.domain.projection import Recorded
 from tidemill.projections import halts
-from tidemill.projections.cursor import Cursor, Decoded, LaneBatch
+from tidemill.projections.batch_fold import listed
+from tidemill.projections.cursor import Cursor, Decoded, LaneBatch, field_by_field
+from tidemill.projections.event_columns import EventColumns
 from tidemill.projections.ports import Checkpoint, EventRecord, FoldHalt
 
 
@@ -37,7 +40,7 @@ def taken(cursor: Cursor, batch: LaneBatch) -> list[int]:
     if part is None:
         return []
     cursor.move(part)
-    return [event.sequence for event in part.events]
+    return [event.sequence for event in listed(part.events)]
 
 
 def halt_of(cursor: Cursor) -> FoldHalt | None:
@@ -199,3 +202,43 @@ def test_whatever_arrives_however_cut_a_dense_run_is_taken(sequences: list[int],
     assert cursor.checkpoint.sequence == len(expected)
     is_behind = bool(sequences) and any(sequence > len(expected) for sequence in sequences)
     assert is_behind or cursor.halt is None
+
+
+# --- events field by field --------------------------------------------------------------------------------------------
+
+
+def columns_of(*sequences: int) -> LaneBatch:
+    batch = lane(*sequences, offset=sequences[0] - 1)
+    return replace(batch, events=field_by_field(batch.events))
+
+
+def test_a_run_field_by_field_is_taken_as_one() -> None:
+    cursor = at(2)
+    part = cursor.take(columns_of(1, 2, 3, 4))
+    assert part is not None
+    assert isinstance(part.events, EventColumns)
+    assert [event.sequence for event in part.events.recorded()] == [3, 4]
+    whole = columns_of(1, 2)
+    assert whole.readable(range(2)) == (whole.events, None)
+    assert [event.sequence for event in listed(whole.readable([1])[0])] == [2]
+
+
+def test_lanes_stay_field_by_field_as_long_as_all_events_are_alike() -> None:
+    batch = lane(1)
+    batch.extend(columns_of(2, 3))
+    batch.extend(lane(4, offset=3))
+    assert isinstance(batch.events, EventColumns)
+    assert (batch.dense, batch.events.sequences) == (True, [1, 2, 3, 4])
+    batch.extend(lane(5, 6, offset=4, unreadable=[6]))
+    batch.extend(columns_of(7, 8))
+    events: object = batch.events
+    assert isinstance(events, list)
+    assert [getattr(event, "sequence", None) for event in events] == [1, 2, 3, 4, 5, None, 7, 8]
+    assert taken(at(0), batch) == [1, 2, 3, 4, 5]
+
+
+def test_events_of_another_class_end_a_run_field_by_field() -> None:
+    batch = columns_of(1, 2)
+    batch.extend(LaneBatch([2], [3], [Recorded(Counted(good="tea"), START, 0, 3)], whole=True))
+    assert isinstance(batch.events, list)
+    assert taken(at(0), batch) == [1, 2, 3]

@@ -18,7 +18,7 @@ OTHERS: Final[Key] = ("(others)", "*", "*")
 
 
 @dataclass(slots=True)
-class Sum:
+class WindowSum:
     """Events, and their seconds and rows."""
 
     count: int = 0
@@ -28,7 +28,7 @@ class Sum:
     seconds: float = 0.0
     max_seconds: float = 0.0
 
-    def add(self, other: Sum) -> None:
+    def add(self, other: WindowSum) -> None:
         """Add another sum to it."""
         self.count += other.count
         self.failed += other.failed
@@ -49,7 +49,7 @@ class WindowSums:
     def __init__(self, clock: Clock) -> None:
         """Nothing was added."""
         self._clock = clock
-        self._seconds: list[tuple[int, dict[Key, Sum]]] = [(-1, {}) for _ in range(WINDOW_S)]
+        self._seconds: list[tuple[int, dict[Key, WindowSum]]] = [(-1, {}) for _ in range(WINDOW_S)]
 
     def add(
         self, key: Key, seconds: float, *, rows: int = 0, failed: bool = False, cache_hit: bool = False
@@ -58,26 +58,26 @@ class WindowSums:
         sums = self._present()
         if key not in sums and len(sums) >= MAX_KEYS:
             key = OTHERS
-        sums.setdefault(key, Sum()).add(Sum(1, failed, cache_hit, rows, seconds, seconds))
+        sums.setdefault(key, WindowSum()).add(WindowSum(1, failed, cache_hit, rows, seconds, seconds))
 
-    def by_key(self) -> dict[Key, Sum]:
+    def by_key(self) -> dict[Key, WindowSum]:
         """Return the sums of the last `WINDOW_S` seconds; a key without any event is left out."""
         now = int(self._clock.monotonic_s())
-        total: dict[Key, Sum] = {}
+        total: dict[Key, WindowSum] = {}
         for second, sums in self._seconds:
             if now - WINDOW_S < second <= now:
                 for key, one in sums.items():
-                    total.setdefault(key, Sum()).add(one)
+                    total.setdefault(key, WindowSum()).add(one)
         return total
 
-    def total(self) -> Sum:
+    def total(self) -> WindowSum:
         """Return the sum over all keys."""
-        total = Sum()
+        total = WindowSum()
         for one in self.by_key().values():
             total.add(one)
         return total
 
-    def _present(self) -> dict[Key, Sum]:
+    def _present(self) -> dict[Key, WindowSum]:
         now = int(self._clock.monotonic_s())
         second, sums = self._seconds[now % WINDOW_S]
         if second != now:

@@ -157,6 +157,12 @@ UNPUBLISHED = _gauge(
 
 # --- projections -----------------------------------------------------------------------------------------------------
 PROJECTED = _counter("projected_events_total", "events folded into a read model", "projection")
+FOLDED = _counter(
+    "folded_events_total",
+    "events folded into a read model, by how: by arrays (numpy), or one by one (python)",
+    "projection",
+    "by",
+)
 REPEATED = _counter(
     "repeated_events_total", "events dropped because their sequence was folded before", "projection"
 )

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from tidemill.catalog.ports import SchemaRegistry
 from tidemill.catalog.schemas import MessageSchema
+from tidemill.domain.carried_fields import has_own_validation
 from tidemill.domain.errors import ContractError, Unreadable
 from tidemill.domain.messages import EventBase
 from tidemill.domain.projection import Recorded
 from tidemill.domain.stream import Stream
+from tidemill.projections.event_columns import EventColumns
 from tidemill.projections.ports import EventRecord
 from tidemill.runtime.clock import Clock
 from tidemill.transport.avro.codec import known_messages
+from tidemill.transport.avro.field_validators import FieldValidators
 from tidemill.transport.avro.known import KnownSchemas
 
 
@@ -30,6 +33,8 @@ class AvroEventCodec:
             name: TypeAdapter(list[event])  # type: ignore[valid-type]  # a class of a value
             for name, event in stream.events.items()
         }
+        self._classes = stream.events
+        self._fields: dict[str, FieldValidators] = {}
 
     @classmethod
     async def open(
@@ -68,6 +73,35 @@ class AvroEventCodec:
             Recorded(next(made[name]), record.at, record.partition, record.sequence, record.key)
             for name, record in zip(names, records, strict=True)
         ]
+
+    def decode_columns(
+        self, records: Sequence[EventRecord], wanted: Collection[type[EventBase]]
+    ) -> EventColumns | None:
+        alike = self._events.decode_alike([record.value for record in records])
+        if alike is None:
+            return None
+        name, bodies = alike
+        event = next((event for event in wanted if event is self._classes[name]), None)
+        columns = None if event is None else self._valid(name, event, bodies)
+        if event is None or columns is None:
+            return None
+        return EventColumns(
+            event,
+            records[0].partition,
+            columns,
+            at=[record.at for record in records],
+            sequences=[record.sequence for record in records],
+            keys=[record.key for record in records],
+        )
+
+    def _valid(
+        self, name: str, event: type[EventBase], bodies: Sequence[dict[str, Any]]
+    ) -> dict[str, list[Any]] | None:
+        if has_own_validation(event):
+            return None
+        if name not in self._fields:  # they take milliseconds, and most classes are not read so
+            self._fields[name] = FieldValidators(event)
+        return self._fields[name].valid(bodies)
 
     def _make(self, name: str, fields: list[dict[str, Any]]) -> list[EventBase]:
         try:

@@ -119,6 +119,22 @@ class KnownSchemas:
         except FAULTS as fault:
             raise Unreadable(ParkingCode.MALFORMED, explain(fault)) from fault
 
+    def decode_alike(self, values: Sequence[bytes]) -> tuple[str, list[dict[str, Any]]] | None:
+        """Return full name and fields of values, at least one, that one schema wrote.
+
+        None if several did, or one cannot be read: `decode` says why.
+        """
+        at = wire.ID_BYTES if values[0][:1] == wire.ID_MAGIC else wire.FINGERPRINT_BYTES
+        prefix = values[0][:at]
+        reader = self.readers.get(prefix)
+        if reader is None or not all(value.startswith(prefix) for value in values):
+            return None
+        read = reader.read_fields
+        try:
+            return reader.name, [read(value, at) for value in values]
+        except FAULTS:
+            return None
+
     def why_unknown(self, value: bytes) -> str:
         """Return why no reader takes a value."""
         if value.startswith(wire.FINGERPRINT_MAGIC):

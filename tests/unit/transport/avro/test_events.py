@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tests.fakes.registry import MemoryRegistry
 from tests.support.engine.schema_versions import grown, with_field, with_fields
-from tests.support.engine.streams import CONNECTOR_PROFILES, messages_of
+from tests.support.engine.streams import CONNECTOR_PROFILES, MARKET_DATA, messages_of
 from tidemill.catalog.registration import register_schemas
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
     ConnectorProfileUpdated,
 )
+from tidemill.contexts.market_data.messages import MarketDataRecorded
+from tidemill.domain.carried_fields import unvalidated
+from tidemill.domain.checks import NotBelow
 from tidemill.domain.errors import ContractError, Unavailable
 from tidemill.domain.messages import EventBase
 from tidemill.projections.ports import EventRecord
@@ -44,6 +52,15 @@ async def open_codecs(registry: MemoryRegistry | None = None) -> tuple[StreamCod
     writer = await StreamCodec.open(CONNECTOR_PROFILES, PROFILES, clock=SystemClock(), registry=registry)
     reader = await AvroEventCodec.open(CONNECTOR_PROFILES, PROFILES, clock=SystemClock(), registry=registry)
     return writer, reader
+
+
+async def open_market() -> tuple[StreamCodec, AvroEventCodec]:
+    messages = messages_of("market_data")
+    writer = await StreamCodec.open(MARKET_DATA, messages, clock=SystemClock())
+    return writer, await AvroEventCodec.open(MARKET_DATA, messages, clock=SystemClock())
+
+
+MARKET = asyncio.run(open_market())
 
 
 @pytest.mark.parametrize("with_registry", [False, True])
@@ -102,3 +119,56 @@ async def test_an_event_schema_that_left_its_class_is_found_at_start() -> None:
     messages = {**PROFILES, DEACTIVATED: grown(PROFILES[DEACTIVATED], broken)}
     with pytest.raises(ContractError, match="class and schema differ"):
         await AvroEventCodec.open(CONNECTOR_PROFILES, messages, clock=SystemClock())
+
+
+# --- field by field ---------------------------------------------------------------------------------------------------
+
+TEXTS = st.sampled_from(["one", "", "a" * 201, "a\tb", "\x7f", "\u00e9"]) | st.text(max_size=3)
+NUMBERS = st.floats() | st.sampled_from([math.nan, math.inf, -0.0])
+TICKS = st.fixed_dictionaries(
+    {
+        "command_id": TEXTS,
+        "service_name": TEXTS,
+        "correlation_id": st.none() | TEXTS,
+        "symbol": TEXTS,
+        "price": NUMBERS,
+        "open": st.none() | NUMBERS,
+        "source": TEXTS,
+    }
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(TICKS, min_size=1, max_size=3))
+def test_field_by_field_the_same_events_are_refused(ticks: list[dict[str, Any]]) -> None:
+    writer, reader = MARKET
+    plain = {"timestamp": NOON, "time": NOON, "high": None, "low": None, "volume": 1.5}
+    events = [unvalidated(MarketDataRecorded, {**plain, **tick}) for tick in ticks]
+    records = [record(writer.encode_event(event), number) for number, event in enumerate(events, start=1)]
+    columns = reader.decode_columns(records, {MarketDataRecorded})
+    try:
+        expected = reader.decode(records)
+    except ContractError:
+        assert columns is None
+    else:
+        assert columns is not None
+        assert repr(columns.recorded()) == repr(expected)
+
+
+async def test_events_of_several_schemas_or_with_rules_of_their_own_are_read_one_by_one() -> None:
+    writer, reader = await open_codecs()
+    records = [record(writer.encode_event(event)) for event in EVENTS]
+    assert reader.decode_columns(records, set(map(type, EVENTS))) is None
+    alike = reader.decode_columns([records[0], records[3]], set(map(type, EVENTS)))
+    assert alike is not None
+    assert [each.event for each in alike.recorded()] == [EVENTS[0], EVENTS[3]]
+
+    class Checked(MarketDataRecorded):
+        checks = (NotBelow("high", "low"),)
+
+    stream = replace(MARKET_DATA, events=dict.fromkeys(MARKET_DATA.events, Checked))
+    checking = await AvroEventCodec.open(stream, messages_of("market_data"), clock=SystemClock())
+    tick = Checked(**BASE, symbol="IBM", time=NOON, price=1.0, source="test")
+    tick_record = record(MARKET[0].encode_event(MarketDataRecorded(**vars(tick))))
+    assert checking.decode_columns([tick_record], {Checked}) is None
+    assert checking.decode([tick_record])[0].event == tick
