@@ -137,10 +137,10 @@ class Validator:
             try:
                 commands = adapter.validate_python(fields)
             except ValidationError as error:
-                found = _faults(error, self.unquoted[name])
-                for index, faults in found.items():
+                invalid = _faults(error, self.unquoted[name])
+                for index, faults in invalid.items():
                     _refuse(candidates[index], self.stream.commands[name], faults)
-                candidates = [each for index, each in enumerate(candidates) if index not in found]
+                candidates = [each for index, each in enumerate(candidates) if index not in invalid]
             except Exception as fault:  # noqa: BLE001  a validator's bug must not stop its lane
                 if len(candidates) == 1:
                     candidates[0].disposition = crashed(fault, quoted=not self.stream.secrets)

@@ -55,17 +55,17 @@ class InvalidMessage:
         self,
         model: type[Message],
         values: Mapping[str, Any],
-        found: Sequence[tuple[Path, str]],
+        field_faults: Sequence[tuple[Path, str]],
         timed: Sequence[TimedCheck],
     ) -> None:
-        """`found`: what is wrong with its fields, and where. `timed`: what they look at is validated now, not later."""
-        self._message = PartialMessage(model, values, [path for path, _ in found if path])
+        """`field_faults`: what is wrong with its fields, and where. `timed`: checks by the time of a batch."""
+        self._message = PartialMessage(model, values, [path for path, _ in field_faults if path])
         self._timed = timed
-        self.faults = [text for _, text in found]
-        found_texts = "; ".join(self.faults)
+        self.faults = [text for _, text in field_faults]
+        known_texts = "; ".join(self.faults)
         checks = (check for check in model.checks if isinstance(check, FieldCheck))
         further = filter(None, (_tried(check.fault, self._message) for check in checks))
-        self.faults += [fault for fault in further if fault not in found_texts]
+        self.faults += [fault for fault in further if fault not in known_texts]
         self.faults_at(_ANY_TIME)
 
     def faults_at(self, at: datetime) -> list[str]:

@@ -110,9 +110,11 @@ def _of_other_fields(
     model: type[CommandBase], values: Mapping[str, Any], error: ValidationError
 ) -> Iterator[RequestFault]:
     """Yield what declared checks say of the valid fields; pydantic asks them only if all are."""
-    found = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_input=False)]
-    invalid = InvalidMessage(model, values, found, ())
-    yield from (_bad("", text) for text in invalid.faults[len(found) :])
+    field_faults = [
+        (fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_input=False)
+    ]
+    invalid = InvalidMessage(model, values, field_faults, ())
+    yield from (_bad("", text) for text in invalid.faults[len(field_faults) :])
 
 
 def _escaped(part: str | int) -> str:

@@ -47,7 +47,7 @@ def demo(
     Starts the servers if none are given, and five processes; creates its own database, topics and lake.
     May be repeated. Exits 1, and prints the differences, unless exactly the planned counts came out.
     """
-    from asyncio import CancelledError
+    import asyncio
 
     from tidemill.domain.errors import TidemillError
     from tidemill_devkit.stack import DevstackError
@@ -59,7 +59,7 @@ def demo(
         report = _run()
     except DevstackError as error:
         raise TidemillError(str(error)) from error
-    except CancelledError:
+    except asyncio.CancelledError:
         raise typer.Exit(_TERMINATED) from None
     except KeyboardInterrupt:
         raise typer.Exit(_INTERRUPTED) from None
