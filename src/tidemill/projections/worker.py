@@ -58,6 +58,8 @@ class ProjectionWorker:
         self._clock = clock
         self._retrier = retrier
         self._writer: ViewWriter | None = None
+        self._opening: tuple[LaneStatus, ...] = ()
+        """The lanes as they were, while checkpoints are loaded anew: what is halted has not ended by that."""
         self._error: str | None = None
         self._misfit: str | None = None
         self.doubtful = False
@@ -67,6 +69,7 @@ class ProjectionWorker:
 
     async def open(self) -> None:
         """Load the checkpoints. Afterwards it runs, unless the store refuses, or a stop came first."""
+        self._opening = self._lanes()
         self._writer = None
         try:
             standing = await self._retrier.call(
@@ -80,6 +83,8 @@ class ProjectionWorker:
         except TidemillError as error:
             self._fail(error)
             return
+        finally:
+            self._opening = ()
         self._fits()
         self._writer = ViewWriter(self._store, standing, self._stream.aggregate)
 
@@ -143,17 +148,21 @@ class ProjectionWorker:
 
     def status(self) -> ProjectionStatus:
         """Return its status."""
-        cursors = self._writer.cursors if self._writer else {}
         return ProjectionStatus(
             name=self._projection.name,
-            lanes=tuple(
-                LaneStatus(partition, cursor.checkpoint.sequence, cursor.halt or cursor.recorded)
-                for partition, cursor in sorted(cursors.items())
-            ),
+            lanes=self._lanes(),
             events=self._events,
             active_at=self._active_at,
             error=self._error,
             misfit=self._misfit,
+        )
+
+    def _lanes(self) -> tuple[LaneStatus, ...]:
+        if self._writer is None:
+            return self._opening
+        return tuple(
+            LaneStatus(partition, cursor.checkpoint.sequence, cursor.halt or cursor.recorded)
+            for partition, cursor in sorted(self._writer.cursors.items())
         )
 
     def _count(self, applied: Applied, seconds: float) -> None:

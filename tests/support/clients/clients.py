@@ -122,8 +122,13 @@ class Client:
     # --- what an operator's tools do ---
 
     def create(self, topic: str, partitions: int) -> None:
-        """Make a topic."""
+        """Make a topic; when this returns it is listed: a busy broker knows of it later than its controller."""
         self._ask(lambda admin: admin.create_topics([NewTopic(topic, partitions, 1)]))
+        eventually_blocking(lambda: topic in self._topics(), TIMEOUT_S, f"{topic} to be listed")
+
+    def _topics(self) -> set[str]:
+        admin = AdminClient({"bootstrap.servers": self.bootstrap, "log_level": 0})
+        return set(admin.list_topics(timeout=TIMEOUT_S).topics)
 
     def grow(self, topic: str, partitions: int) -> None:
         """Give a topic more partitions."""

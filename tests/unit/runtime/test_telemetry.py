@@ -102,6 +102,7 @@ def test_metrics_are_named_by_the_rules() -> None:
 def test_no_metric_is_labelled_with_an_id() -> None:
     allowed = {
         "aggregate",
+        "by",  # how events were folded: numpy or python
         "code",
         "collection",  # one that contexts declare
         "dependency",
