@@ -62,7 +62,8 @@ SERIES := tests/acceptance/test_time_series.py tests/integration/contexts/test_t
 SAMPLED := $(addprefix tests/acceptance/test_, \
     upgrade.py rolling_upgrade.py outages.py newcomer.py rebuilt_states.py) \
     tests/architecture/test_where_to_change.py tests/integration/retention/test_settings_of_others.py \
-    tests/integration/service/test_outages.py tests/unit/outbox/test_lanes.py
+    tests/integration/service/test_outages.py tests/integration/outbox/test_packs.py \
+    tests/unit/outbox/test_lanes.py
 
 trials: $(INSTALLED)  ## what tries to break the archive and the service, in full: docs/trials.md (over an hour)
 	$(TRIALS) $(BIN)/pytest -s --durations=10 tests/trials $(WALKS) $(CUTS) $(SERIES) $(SAMPLED) $(PYTEST_ARGS)

@@ -21,7 +21,7 @@ from tests.support.clients.journeys import Deployment, Worker
 from tests.support.engine.built_in import FULL, chosen_contexts, with_parents
 from tidemill_devkit.stack import Stack
 
-KILLS, PORTION = (24, 300) if FULL else (4, 150)
+KILLS, PORTION = (24, 300) if FULL else (2, 100)
 PROCESSES = ("first", "second")
 VICTIMS = (*PROCESSES * 3, "postgres", "kafka")
 """Processes share the lanes; one of them is killed three times as often as a server."""
