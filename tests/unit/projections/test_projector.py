@@ -22,11 +22,10 @@ from tests.support.engine.projections import (
     goods,
     stocks,
 )
-from tests.support.waiting import HANGING_S, eventually
+from tests.support.waiting import HANGING_S
 from tidemill.domain.errors import ContractError, DataError, TableMisfit, Unavailable
-from tidemill.domain.projection import Projection
 from tidemill.projections import halts, projector, replay
-from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt, Standing, View
+from tidemill.projections.ports import Checkpoint, EventsUnfetchable, FoldHalt, View
 from tidemill.projections.read_ahead import ReadAhead
 from tidemill.runtime.clock import SystemClock
 
@@ -146,25 +145,6 @@ async def test_a_gap_heals_after_a_restart_too(views: MemoryViews) -> None:
         again.store(0, 2, 3)
         await again.reaches({0: 3})
     assert views.shelves["stocks"].halts == {}
-
-
-@pytest.mark.usefixtures("impatient")
-async def test_a_halt_is_shown_also_while_it_looks_again(
-    views: MemoryViews, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shown: list[int] = []
-    load = views.open
-
-    async def load_and_look(projection: Projection, aggregate: str, partitions: int) -> Standing:
-        shown.append(len(bench.status().halted))
-        return await load(projection, aggregate, partitions)
-
-    async with Bench(views) as bench:
-        bench.store(0, 1, 3)
-        await bench.halts(halts.GAP)
-        monkeypatch.setattr(views, "open", load_and_look)
-        await eventually(lambda: len(shown) > 1, what="it to look again")
-    assert set(shown) == {1}
 
 
 # --- what a lane cannot get over -------------------------------------------------------------------------------------

@@ -19,7 +19,9 @@ from tests.support.engine.projections import (
 )
 from tests.support.waiting import eventually
 from tidemill.domain.errors import TransientError, Unavailable
-from tidemill.projections.ports import View
+from tidemill.domain.projection import Projection
+from tidemill.projections import halts, projector
+from tidemill.projections.ports import Standing, View
 from tidemill.runtime.telemetry.log_events import Log
 
 
@@ -32,6 +34,28 @@ def amount(views: MemoryViews, good: str = "tea") -> int:
     row = views.rows(stocks)[(good,)]
     assert isinstance(row, Stock)
     return row.amount
+
+
+# --- while checkpoints are loaded anew -------------------------------------------------------------------------------
+
+
+async def test_a_halt_is_shown_also_while_it_looks_again(
+    views: MemoryViews, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(projector, "LOOK_AGAIN_FIRST_S", 0.005)
+    shown: list[int] = []
+    load = views.open
+
+    async def load_and_look(projection: Projection, aggregate: str, partitions: int) -> Standing:
+        shown.append(len(bench.status().halted))
+        return await load(projection, aggregate, partitions)
+
+    async with Bench(views) as bench:
+        bench.store(0, 1, 3)
+        await bench.halts(halts.GAP)
+        monkeypatch.setattr(views, "open", load_and_look)
+        await eventually(lambda: len(shown) > 1, what="it to look again")
+    assert set(shown) == {1}
 
 
 # --- other writers, servers away -------------------------------------------------------------------------------------
