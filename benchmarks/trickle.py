@@ -15,7 +15,6 @@ import statistics
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 from confluent_kafka import Producer
@@ -37,7 +36,7 @@ SETTLE_S = 5
 """Seconds of commands before those that count: connections, statements and caches are made."""
 
 _HANGING_S = 120.0
-_FIGURES = {"own_us": 0, "postgres_us": 0, "broker_us": 0, "wal_bytes": 0}
+_FIGURES = ("own_us", "postgres_us", "broker_us", "wal_bytes")
 
 console = Console()
 
@@ -48,7 +47,7 @@ async def measured(version: Version, servers: tuple[str, str], seconds: int) -> 
         program = Program(version, where, {"TIDEMILL_TOPICS_PARTITIONS": str(LANES)})
         program.call("migrate")
         program.call("topics", "create")
-        commands = _one_to_each_lane(seconds + SETTLE_S)
+        commands = one_to_each_lane(seconds + SETTLE_S)
         settling = LANES * SETTLE_S
         connection = await asyncpg.connect(where.database_url)
         backend = await connection.fetchval("select pg_backend_pid()")
@@ -73,7 +72,7 @@ async def measured(version: Version, servers: tuple[str, str], seconds: int) -> 
         return {"own_us": reading.own_us, "postgres_us": reading.postgres_us, **found}
 
 
-def _one_to_each_lane(seconds: int) -> list[Keyed]:
+def one_to_each_lane(seconds: int) -> list[Keyed]:
     """Return so many rounds of commands, in each one for every lane, in the order of lanes."""
     waiting: list[list[Keyed]] = [[] for _ in range(LANES)]
     made = 0
@@ -117,7 +116,7 @@ async def _main(options: argparse.Namespace) -> None:
     servers = (stack.database_url, stack.kafka_bootstrap)
     with checked_out(options.against) as root:
         with console.status("making the environments (half a minute each the first time)"):
-            versions: dict[str, Any] = {"old": Version.at(root), "new": Version.at(ROOT)}
+            versions = {"old": Version.at(root), "new": Version.at(ROOT)}
         rounds = [(number, side) for number in range(options.turns) for side in ORDER]
         turns: list[dict[str, dict[str, float]]] = [{} for _ in range(options.turns)]
         for number, side in track(rounds, "measuring", console=console, transient=True):

@@ -10,7 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 from pydantic import ValidationError
 
-from benchmarks import plot
+from benchmarks import plot, trickle
 from benchmarks.against import Comparison, Turn, tables
 from benchmarks.data import PARTITIONS, market_data, with_odd
 from benchmarks.outside import HOPS, Cost
@@ -91,3 +91,10 @@ def test_a_comparison_is_drawn_with_its_medians() -> None:
     assert [round(bar / bars[3], 2) for bar in bars] == [6.0, 2.0, 3.0, 1.0]
     texts = [text.text for text in picture.iter("{http://www.w3.org/2000/svg}text")]
     assert texts[-4:] == ["commands, old", "80.0", "commands, new", "40.0"]
+
+
+def test_each_lane_has_a_command_in_every_round_and_none_is_sent_twice() -> None:
+    made = trickle.one_to_each_lane(3)
+    assert [partition for partition, _, _ in made] == [*range(trickle.LANES)] * 3
+    assert all(partition == partition_of(key, trickle.LANES) for partition, key, _ in made)
+    assert len({value for _, _, value in made}) == len(made)

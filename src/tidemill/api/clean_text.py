@@ -118,11 +118,13 @@ def _is_usual(domain: str) -> bool:
         return False
 
 
+_CLEAN_LINE: Final = FieldRule("No spaces around it, composed (NFC), no control characters.")
+
 CleanLabel = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     CleanForm(_line),
-    FieldRule("No spaces around it, composed (NFC), no control characters."),
+    _CLEAN_LINE,
 ]
 """A short text of one line: no spaces around it, composed (NFC), no control characters."""
 
@@ -130,7 +132,7 @@ CleanKey = Annotated[
     str,
     StringConstraints(min_length=1, max_length=200),
     CleanForm(_line, made=False),
-    FieldRule("No spaces around it, composed (NFC), no control characters."),
+    _CLEAN_LINE,
 ]
 """A key that is given to something new: clean like `CleanLabel`. `clean` leaves it, since another key is another row.
 

@@ -14,6 +14,7 @@ from tidemill.domain.errors import ContractError
 from tidemill.domain.folds import TIME, FoldPart, Latest, UtcDay, utc_day
 from tidemill.domain.messages import EventBase, ReadModelBase
 
+_TEXT: Final = frozenset[Any]({str})
 _BASE: Final = frozenset(item.name for item in fields(ReadModelBase))
 
 
@@ -78,12 +79,9 @@ class DeclaredFold:
                 _demand_field(event, name, kinds)
 
     def _key_reads(self) -> Mapping[str, frozenset[Any]]:
-        return {
-            source if isinstance(source, str) else source.field: frozenset({str})
-            if isinstance(source, str)
-            else TIME
-            for source in self.key.values()
-        }
+        sources = self.key.values()
+        texts = {source: _TEXT for source in sources if isinstance(source, str)}
+        return texts | {source.field: TIME for source in sources if isinstance(source, UtcDay)}
 
 
 def _day_reader(bucket: UtcDay) -> Callable[[Any], date]:

@@ -66,7 +66,9 @@ class InvalidMessage:
         checks = (check for check in model.checks if isinstance(check, FieldCheck))
         further = filter(None, (_tried(check.fault, self._message) for check in checks))
         self.faults += [fault for fault in further if fault not in known_texts]
-        self.faults_at(_ANY_TIME)
+        self.faults_at(
+            _ANY_TIME
+        )  # reads what it needs now: `faults_at` is asked again while lanes are locked
 
     def faults_at(self, at: datetime) -> list[str]:
         """Return what is wrong at this time, beside `faults`."""

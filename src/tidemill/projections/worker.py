@@ -58,8 +58,8 @@ class ProjectionWorker:
         self._clock = clock
         self._retrier = retrier
         self._writer: ViewWriter | None = None
+        # the lanes as they were, while checkpoints are loaded anew: a halt does not end by that
         self._opening: tuple[LaneStatus, ...] = ()
-        """The lanes as they were, while checkpoints are loaded anew: what is halted has not ended by that."""
         self._error: str | None = None
         self._misfit: str | None = None
         self.doubtful = False
