@@ -173,10 +173,18 @@ class Client:
         return not topics
 
     def configure(self, topic: str, name: str, value: str) -> None:
-        """Set one setting of a topic."""
+        """Set one setting of a topic; when this returns brokers tell of it, which one that is busy does later."""
         entry = ConfigEntry(name, value, incremental_operation=AlterConfigOpType.SET)
         resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
         self._ask(lambda admin: admin.incremental_alter_configs([resource]))
+        eventually_blocking(
+            lambda: self._setting(topic, name) == value, TIMEOUT_S, f"{name} of {topic} to be {value}"
+        )
+
+    def _setting(self, topic: str, name: str) -> str:
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+        value: str = self._ask(lambda admin: admin.describe_configs([resource]))[name].value
+        return value
 
     def members(self, group: str) -> list[str]:
         """Return the ids of a consumer group's members, those that are dead and not yet missed among them."""
