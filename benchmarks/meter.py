@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -32,22 +33,25 @@ class Meter:
     """Measures from its making to `read`.
 
     `backend`: the pid of any backend of the server, whose parent is the postmaster. `own`: pids of our processes, whose
-    children count as theirs.
+    children count as theirs; those of this very process do not, since it may have started the servers.
     """
 
     def __init__(self, backend: int, own: Iterable[int]) -> None:
         self._postmaster = psutil.Process(psutil.Process(backend).ppid())
         self._own = [psutil.Process(pid) for pid in own]
         self._postgres_s = _family_s(self._postmaster, itself=False)
-        self._own_s = sum(map(_family_s, self._own))
+        self._own_s = self._own_now_s()
         self._began = time.perf_counter()
 
     def read(self, records: int) -> Reading:
         """Return what `records` took so far."""
         seconds = time.perf_counter() - self._began
-        own_s = sum(map(_family_s, self._own)) - self._own_s
+        own_s = self._own_now_s() - self._own_s
         postgres_s = _family_s(self._postmaster, itself=False) - self._postgres_s
         return Reading(records, seconds, own_s / records * 1e6, postgres_s / records * 1e6)
+
+    def _own_now_s(self) -> float:
+        return sum(_cpu_s(own) if own.pid == os.getpid() else _family_s(own) for own in self._own)
 
 
 def _family_s(parent: psutil.Process, *, itself: bool = True) -> float:

@@ -24,11 +24,13 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
+from tidemill.commands.bad_records import evidence, reject_or_park
 from tidemill.commands.decide_fold import HandlerResult, affected_rows
-from tidemill.commands.handlers import Handler, TooManyFoldPasses, TooManyRows
+from tidemill.commands.handlers import MAX_ROWS, Handler, TooManyFoldPasses, TooManyRows
 from tidemill.commands.numbering import BatchRows, Disposition, LaneNumbering, Repeat, clean
 from tidemill.commands.parked_headers import unwritten, write_headers
 from tidemill.commands.ports import CommandStore, Locked, UnitOfWork
+from tidemill.commands.row_forecast import RowForecast
 from tidemill.commands.rows import LoggedCommand, OutboxRow
 from tidemill.commands.validation import IncomingCommand
 from tidemill.commands.waits import Wait
@@ -37,7 +39,7 @@ from tidemill.domain.decision import Rejected
 from tidemill.domain.errors import DataError, Fenced, GenerationClosed, RepeatedIds, TidemillError, Unreadable
 from tidemill.domain.lane import Claim, lane_spans
 from tidemill.domain.messages import Outcome
-from tidemill.domain.rejections import HaltCode, ParkingCode, RejectionCode
+from tidemill.domain.rejections import HaltCode, RejectionCode
 from tidemill.runtime.clock import Clock
 from tidemill.runtime.telemetry.log_events import Log
 from tidemill.runtime.telemetry.logging import logger
@@ -108,6 +110,7 @@ class BatchWriter:
         self._clock = clock
         self._horizon = horizon
         self._demand_tables = demand_tables
+        self._forecast = RowForecast(MAX_ROWS)
         self._look_ahead = 0
         self._reached: dict[int, tuple[int, int]] = {}
 
@@ -117,7 +120,8 @@ class BatchWriter:
         Raises `TransientError` after only whole parts were committed: call again with the same records.
         """
         result = BatchResult()
-        await self._part(dict(claims), list(arrivals), result)
+        for piece in self._forecast.pieces(arrivals):
+            await self._part(dict(claims), list(filter(result.goes_on, piece)), result)
         return result
 
     async def _part(
@@ -149,15 +153,15 @@ class BatchWriter:
                 elif not await self._reject_or_park(arrivals[0], refused):
                     result.halted[arrivals[0].lane_id] = (
                         HaltCode.PARKING_REFUSED,
-                        _evidence(arrivals[0], refused),
+                        evidence(arrivals[0], refused),
                     )
                     return
 
     async def _reject_or_park(self, arrival: IncomingCommand, refused: TidemillError) -> bool:
-        """See `_reject_or_park`; a table that is not as declared refuses valid values."""
+        """See `reject_or_park`; a table that is not as declared refuses valid values."""
         if isinstance(refused, DataError) and self._demand_tables is not None:
             await self._demand_tables()
-        return _reject_or_park(arrival, refused)
+        return reject_or_park(arrival, refused)
 
     async def _transaction(
         self, claims: Mapping[int, Claim], arrivals: Sequence[IncomingCommand], result: BatchResult
@@ -187,6 +191,8 @@ class BatchWriter:
             await work.park(rows.parked)
             await work.send(rows.outbox)
             await work.append_ledger(rows.ledger)
+        if any(row.rows is not None for row in rows.ledger):
+            self._forecast.learn(fresh, dispositions)
         self._look_ahead = max(0, self._look_ahead - 1)
         self._reached |= {row.lane: (row.epoch, row.to_offset) for row in rows.ledger}
         _sum_up(result, rows, outcomes)
@@ -366,30 +372,3 @@ def _cut(arrivals: Sequence[IncomingCommand], refused: TidemillError) -> int:
     if isinstance(refused, _DecideAnew):
         return next(index for index, each in enumerate(arrivals) if each is refused.arrival)
     return len(arrivals) // 2
-
-
-def _reject_or_park(arrival: IncomingCommand, refused: TidemillError) -> bool:
-    """Reject the one record that is at fault; if even that cannot be written, park it unchanged.
-
-    Returns False if it was to be parked already.
-    """
-    if isinstance(arrival.disposition, Unreadable):
-        return False
-    if isinstance(refused, TooManyFoldPasses):
-        arrival.disposition = Unreadable(ParkingCode.CRASHED, "its rule gives other values at each call")
-    elif arrival.disposition is None:
-        arrival.disposition = Rejected(RejectionCode.INVALID, _reason(refused))
-    else:
-        arrival.disposition = Unreadable(ParkingCode.MALFORMED, _reason(refused))
-        arrival.decoded = arrival.command = arrival.command_id = None
-    return True
-
-
-def _reason(refused: TidemillError) -> str:
-    assert isinstance(refused, DataError)
-    return f"the database refused a value ({refused.sqlstate}): {refused.detail}"
-
-
-def _evidence(arrival: IncomingCommand, refused: TidemillError) -> str:
-    record = arrival.record
-    return clean(f"partition {record.partition}, offset {record.offset}: {_reason(refused)}")

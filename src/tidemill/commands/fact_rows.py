@@ -121,19 +121,22 @@ def complete(facts: FactTable, rows: Sequence[Row], command_id: str) -> list[Row
         ContractError: a row has another width, or has no instant where its range is decided.
     """
     tail = (command_id,) if facts.with_id else ()
-    whole = [(*row, *tail) for row in rows]
+    whole = [(*row, *tail) for row in rows] if tail else [*map(tuple, rows)]
     if {*map(len, whole)} - {len(facts.columns)}:
         width = len(facts.columns) - len(tail)
         columns = ", ".join(facts.columns[:width])
         raise ContractError(f"table {facts.table.name}: a row has {width} values, for {columns}")
-    if facts.time_at is not None and not all(_is_instant(row[facts.time_at]) for row in whole):
+    if facts.time_at is not None and not _are_instants([row[facts.time_at] for row in whole]):
         name = facts.columns[facts.time_at]
         raise ContractError(f"table {facts.table.name}: {name} of a row is a time with a time zone")
     return whole
 
 
-def _is_instant(value: Any) -> bool:
-    return isinstance(value, datetime) and value.tzinfo is not None
+def _are_instants(values: Sequence[Any]) -> bool:
+    """Tell whether all are times with a time zone: there may be thousands, of few classes and zones."""
+    if not all(issubclass(kind, datetime) for kind in {*map(type, values)}):
+        return False
+    return None not in {*map(attrgetter("tzinfo"), values)}
 
 
 def names_of(spec: AppendSpec, fields: Sequence[str]) -> tuple[str, ...]:

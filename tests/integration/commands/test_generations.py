@@ -103,7 +103,7 @@ async def test_the_log_stays_as_long_as_packs_whose_events_are_looked_up_in_it(p
     codec = await AvroOutcomeCodec.open(MARKET_DATA.topics, messages_of("outcome"), clock=SystemClock())
     harness = Harness(STREAM, CommandDatabase(pool, packs=KafkaPacks(codec)))
     await harness.claim()
-    await harness.send(tick(1), tick(2))
+    await harness.send(*map(tick, range(1, 5)))
     assert await pool.fetchval("select count(*) from tm.pack") > 0
     generations = GenerationStore(pool)
     await generations.roll_if_due(max_age=timedelta(0), max_ids=1)

@@ -28,7 +28,7 @@ from tests.support.engine.many_rows import (
     series_points,
     watching,
 )
-from tidemill.commands import handlers
+from tidemill.commands import batch, handlers
 from tidemill.commands.ports import ClosedRange
 from tidemill.domain.archive.policy import LateRule
 from tidemill.domain.context import Context, append, decide
@@ -216,6 +216,31 @@ async def test_decisions_have_the_same_bound(monkeypatch: pytest.MonkeyPatch) ->
     done = await harness.send(*(command_of(meters(), [0, 1]) for _ in range(4)))
     assert outcomes(done) == {"applied": 4}
     assert [row.rows for row in store.tables.ledger] == [2, 2, 2, 2]
+
+
+@pytest.mark.parametrize("make", CONTEXTS.values(), ids=CONTEXTS)
+async def test_a_batch_that_was_cut_teaches_where_to_cut_the_next_one(
+    make: Callable[..., Context], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So commands are decided in vain once, not in every batch."""
+    monkeypatch.setattr(handlers, "MAX_ROWS", 10)
+    monkeypatch.setattr(batch, "MAX_ROWS", 10)
+    store, harness = await harness_of(make())
+    refused: list[str] = []
+    demand_room = handlers._demand_room
+
+    def noting(held: int, more: int) -> None:
+        try:
+            demand_room(held, more)
+        except handlers.TooManyRows as fault:
+            refused.append(str(fault))
+            raise
+
+    monkeypatch.setattr(handlers, "_demand_room", noting)
+    for cuts in (1, 1, 1):
+        done = await harness.send(*(command_of(make(), [0, 1, 2, 3], 0) for _ in range(4)))
+        assert (outcomes(done), len(refused)) == ({"applied": 4}, cuts)
+    assert [row.rows for row in store.tables.ledger] == [8] * 6, "each batch is as large as it may be"
 
 
 def test_a_context_of_many_rows_takes_fewer_bytes_at_once() -> None:

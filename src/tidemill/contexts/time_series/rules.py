@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Any
 
 from tidemill.api import Decision, EventBase, Rejected, accepted, rejected
@@ -152,16 +153,14 @@ def _with_points(event: type[EventBase], command: Any, revision: int, first: int
 
 def point_rows(command: Any, revision: int, first: int) -> list[Row]:
     """Return a row for each point, numbered from `first` in its revision, in the order of its table's columns."""
-    series, names = command.time_series_id, command.column_names
-    positions: Iterable[Sequence[Any]]
+    count = len(command.values)
+    positions: Sequence[Sequence[Any]]
     if hasattr(command, "times"):
-        positions = ((time,) for time in command.times)
-    elif command.floats:
-        positions = ((position, None) for position in command.floats)
+        positions = (command.times,)
     else:
-        positions = ((None, position) for position in command.integers)
-    points = zip(positions, command.columns, command.values, strict=True)
-    return [
-        (*position, series, names[column], value, revision, number)
-        for number, (position, column, value) in enumerate(points, first)
-    ]
+        nothing = [None] * count
+        positions = (command.floats or nothing, command.integers or nothing)
+    series, revisions = repeat(command.time_series_id, count), repeat(revision, count)
+    names = map(command.column_names.__getitem__, command.columns)
+    numbers = range(first, first + count)
+    return list(zip(*positions, series, names, command.values, revisions, numbers, strict=True))

@@ -42,7 +42,7 @@ from tidemill.storage.commands.copied_columns import LOG_COLUMNS, OUTBOX_COLUMNS
 from tidemill.storage.commands.generations import ClosedGenerations, ClosedSet
 from tidemill.storage.commands.kept_columns import Kept, keep, put_back
 from tidemill.storage.commands.narrow_updates import names_to_write
-from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows
+from tidemill.storage.commands.packed_outbox import PACK_COLUMNS, packed_rows, shared_out
 from tidemill.storage.database import table_sql
 from tidemill.storage.database.errors import DRIVER_ERRORS, on_tables, translate
 from tidemill.storage.database.pool import Connection, Pool, connection
@@ -244,11 +244,18 @@ class BatchTransaction:
 
     async def send(self, rows: Sequence[OutboxRow]) -> None:
         if self._packs is None or not self._lanes:
-            await self._copy_made("outbox", OUTBOX_COLUMNS, _encode_outbox(rows))
+            await self._send_rows(rows)
             return
-        starts = await self._starts({row.lane for row in rows})
-        packed = packed_rows(self._packs, self._gen, self._lanes, starts, rows)
-        await self._copy("pack", PACK_COLUMNS, packed)
+        few, many = shared_out(rows)
+        await self._send_rows(few)
+        if many:
+            starts = await self._starts({row.lane for row in many})
+            packed = packed_rows(self._packs, self._gen, self._lanes, starts, many)
+            await self._copy("pack", PACK_COLUMNS, packed)
+
+    async def _send_rows(self, rows: Sequence[OutboxRow]) -> None:
+        if rows:
+            await self._copy_made("outbox", OUTBOX_COLUMNS, _encode_outbox(rows))
 
     async def _starts(self, lanes: Collection[int]) -> dict[int, PackStart]:
         """Return where the packs of these lanes begin, with the events that were withdrawn from each."""

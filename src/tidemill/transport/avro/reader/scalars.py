@@ -18,7 +18,7 @@ Read = Callable[[bytes, int], tuple[Any, int]]
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _EPOCH_DAY: Final = date(1970, 1, 1)
 _from_timestamp: Final = datetime.fromtimestamp
-_DOUBLED_UNTIL_2106: Final = 2 * (1 << 32) * 1_000_000
+DOUBLED_UNTIL_2106: Final = 2 * (1 << 32) * 1_000_000
 """Seconds below 2^32 are a float to within a quarter of a microsecond: they are exact, and faster."""
 _LONG_BITS: Final = 64
 _INT_LIMIT: Final = 1 << 31
@@ -128,7 +128,7 @@ def _timestamp(data: bytes, at: int) -> tuple[datetime, int]:
         raw = (raw & 0x007F007F007F007F) | ((raw & 0x7F007F007F007F00) >> 1)
         raw = (raw & 0x00003FFF00003FFF) | ((raw & 0x3FFF00003FFF0000) >> 2)
         raw = (raw & 0x000000000FFFFFFF) | ((raw & 0x0FFFFFFF00000000) >> 4)
-        if raw < _DOUBLED_UNTIL_2106 and not raw & 1:
+        if raw < DOUBLED_UNTIL_2106 and not raw & 1:
             return _from_timestamp(raw / 2_000_000, UTC), at + 8
     micros, at = read_long(data, at)
     return _EPOCH + timedelta(0, 0, micros), at

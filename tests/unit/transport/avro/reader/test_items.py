@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -19,6 +20,8 @@ from tidemill.transport.avro.reader.strict import FAULTS, CutArray, message_read
 MICROS = {"type": "long", "logicalType": "timestamp-micros"}
 LONG = st.one_of(st.integers(-64, 63), st.integers(-(2**63), 2**63 - 1))
 DOUBLE = st.floats()
+IN_UTC = st.just(UTC)
+OF_8_BYTES = datetime.fromisoformat("1980-01-01"), datetime.fromisoformat("2107-01-01")
 KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "long": ("long", LONG),
     "int": ("int", st.integers(-(2**31), 2**31 - 1)),
@@ -26,6 +29,8 @@ KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "null or double": (["null", "double"], st.none() | DOUBLE),
     "double or null": (["double", "null"], st.none() | DOUBLE),
     "string": ("string", st.text()),
+    "time": (MICROS, st.datetimes(timezones=IN_UTC)),
+    "time of 8 bytes": (MICROS, st.datetimes(*OF_8_BYTES, timezones=IN_UTC)),
 }
 
 
