@@ -118,9 +118,8 @@ def serving(where: Arena, *, transactional: bool) -> Iterator[None]:
             process.wait(_HANGING_S)
 
 
-async def send(where: Arena, records: Sequence[Keyed], rate: float) -> list[float]:
+async def send(producer: Producer, where: Arena, records: Sequence[Keyed], rate: float) -> list[float]:
     """Send records one by one, so many a second; return when each was sent."""
-    producer = Producer({"bootstrap.servers": where.kafka, "log_level": 0, "linger.ms": 0})
     topic, sent_s = f"{where.name}.market-data.commands.v1", []
     began = time.perf_counter()
     for number, (partition, key, value) in enumerate(
@@ -142,12 +141,13 @@ async def measured(
     async with arena(*servers) as where:
         await hops.prepare(where, all_contexts=True)
         folded_s: list[float] = []
+        producer = Producer({"bootstrap.servers": where.kafka, "log_level": 0, "linger.ms": 0})
         with serving(where, transactional=transactional), EventReader(where) as reader:
             async with asyncio.timeout(_HANGING_S + len(records) / rate):
-                sent_s = await send(where, records[:WARM], rate)
+                sent_s = await send(producer, where, records[:WARM], rate)
                 await watch_folded(where, folded_s, WARM)
                 watching = asyncio.create_task(watch_folded(where, folded_s, len(records)))
-                sent_s += await send(where, records[WARM:], rate)
+                sent_s += await send(producer, where, records[WARM:], rate)
                 await watching
                 while len(reader.seen_s) < len(records):
                     await asyncio.sleep(0.01)

@@ -96,10 +96,21 @@ async def test_few_records_of_a_lane_stay_rows_and_are_read_in_their_order_betwe
             for each in commands(size)
         ]
         await harness.apply(*batch)
-    lanes = [claim.lane.id for claim in sorted(harness.claims.values(), key=lambda claim: claim.lane.partition)]
+    lanes = [
+        claim.lane.id for claim in sorted(harness.claims.values(), key=lambda claim: claim.lane.partition)
+    ]
     read = [await spans(reader, lane) for lane in lanes[:2]]
     assert read == [
-        [("row", 1), ("row", 2), ("row", 3), ("pack", 9), ("pack", 13), ("row", 14), ("row", 15), ("row", 16)],
+        [
+            ("row", 1),
+            ("row", 2),
+            ("row", 3),
+            ("pack", 9),
+            ("pack", 13),
+            ("row", 14),
+            ("row", 15),
+            ("row", 16),
+        ],
         [("pack", 5), ("row", 6), ("row", 7), ("row", 8), ("row", 9), ("pack", 13)],
     ]
 

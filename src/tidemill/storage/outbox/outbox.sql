@@ -77,9 +77,12 @@ where last.position > w.position
 select position, sequence, event_id from tm.published where lane = $1
 
 -- name: mark_published
+-- The commit is not waited for until it is on disk: a mark that a crash takes is found in the topics, as one that was not
+-- written yet.
 insert into tm.published as p (lane, position, sequence, event_id)
 select m.lane, m.position, m.sequence, m.event_id
 from unnest($1::smallint[], $2::bigint[], $3::bigint[], $4::text[]) as m (lane, position, sequence, event_id)
+cross join (select set_config('synchronous_commit', 'off', true)) settings
 order by m.lane  -- two processes that mark the same lanes must not deadlock
 on conflict (lane) do update
 set position = excluded.position, sequence = excluded.sequence, event_id = excluded.event_id, at = clock_timestamp()

@@ -37,11 +37,12 @@ select l.partition, h.code from tm.lane l join tm.halt h using (lane) where l.ag
 select partition, code, expected, got, detail from tm.projection_halt where projection = $1
 
 -- name: advance
--- The setting holds for the rest of the transaction: rows are found by their primary key. Else a plan that was made
+-- The settings hold for the rest of the transaction. Rows are found by their primary key: else a plan that was made
 -- while the table had five rows reads all of it for every batch, also when it has a million, until it is analyzed.
+-- The commit is not waited for until it is on disk: what a crash takes is folded again, rows and checkpoint alike.
 update tm.checkpoint c set sequence = s.sequence, next_offset = s.next_offset, updated_at = clock_timestamp()
 from unnest($3::int[], $4::bigint[], $5::bigint[], $6::bigint[]) s (partition, before, sequence, next_offset)
-cross join (select set_config('enable_seqscan', 'off', true)) by_key
+cross join (select set_config('enable_seqscan', 'off', true), set_config('synchronous_commit', 'off', true)) settings
 where c.projection = $1 and c.incarnation = $2 and c.partition = s.partition and c.sequence = s.before
 
 -- name: lane_histories
