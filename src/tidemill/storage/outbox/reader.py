@@ -35,12 +35,14 @@ class OutboxDatabase:
     ) -> list[OutboxItem] | list[Pack]:
         if lane_id in self._in_rows and (rows := await self._rows(lane_id, after, limit, max_bytes)):
             return rows
-        self._in_rows.discard(lane_id)
-        packs = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
-        if not packs[0]["rows_first"]:
-            return _dense([Pack._make(tuple(row)[1:]) for row in packs if row["position"] is not None])
-        self._in_rows.add(lane_id)
-        return await self._rows(lane_id, after, limit, max_bytes)
+        found = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
+        if found[0]["rows_first"]:
+            self._in_rows.add(lane_id)
+            return await self._rows(lane_id, after, limit, max_bytes)
+        packs = _dense([Pack._make(tuple(row)[1:]) for row in found if row["position"] is not None])
+        if packs:  # a lane that has nothing at the moment goes on as before
+            self._in_rows.discard(lane_id)
+        return packs
 
     async def _rows(self, lane_id: int, after: int, limit: int, max_bytes: int) -> list[OutboxItem]:
         return [
