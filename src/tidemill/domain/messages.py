@@ -41,7 +41,7 @@ class Message(BaseModel):
         """Validate what is declared in `checks`, too; a class without any costs nothing."""
         schema = handler(source)
         faults = [check.fault for check in cls.checks if isinstance(check, FieldCheck)]
-        if not faults:
+        if not faults or _is_checked(schema):
             return schema
 
         def checked(message: Message) -> Message:
@@ -59,6 +59,11 @@ class Message(BaseModel):
         schema = handler(core_schema)
         describe(handler.resolve_ref_schema(schema).get("properties", {}), cls.model_fields, cls.checks)
         return schema
+
+
+def _is_checked(schema: CoreSchema) -> bool:
+    """Tell whether it validates `checks` already: of a class that is used in another one, pydantic has the finished one."""
+    return bool(schema["type"] == "function-after" and schema["function"]["function"].__module__ == __name__)
 
 
 class CommandBase(Message):

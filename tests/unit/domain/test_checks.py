@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from pydantic import ConfigDict, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from tidemill.domain import checks
-from tidemill.domain.checks import AllBetween, NotNaN, OfRecords, PlacesIn, Within
+from tidemill.domain.checks import AllBetween, FieldCheck, NotNaN, OfRecords, PlacesIn, Within
 from tidemill.domain.messages import Message
 
 FIRST, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC)
@@ -95,3 +96,37 @@ def test_of_records_the_first_is_explained_and_the_others_are_named() -> None:
     many = fault(*[EARLY] * 48)
     assert many is not None
     assert many.endswith("samples.10 and 37 more are refused likewise")
+
+
+def test_a_message_is_checked_once_also_as_an_item_of_others() -> None:
+    """The engine validates commands as the items of a list."""
+    counted = Counted("values")
+
+    class Single(Message):
+        checks = (counted,)
+        values: float = 1.0
+
+    class Many(Message):
+        items: list[Single]
+
+    for validate in (Single.model_validate, TypeAdapter(Single).validate_python):
+        validate({})
+    TypeAdapter(list[Single]).validate_python([{}])
+    Many.model_validate({"items": [{}]})
+    TypeAdapter(list[Many]).validate_python([{"items": [{}]}])
+    assert len(counted.seen) == 5
+
+
+@dataclass(frozen=True)
+class Counted(FieldCheck):
+    """Finds no fault, and notes that it was asked."""
+
+    seen: list[Any] = field(default_factory=list)
+
+    @property
+    def words(self) -> str:
+        return ""
+
+    def fault(self, message: Any) -> str | None:
+        self.seen.append(message)
+        return None
