@@ -6,7 +6,8 @@ Reads every topic below each prefix (confluent-kafka, read_committed), every pub
 about each record, and nothing of Tidemill's code. Equal have to be: per partition, the records in order, each with its
 key, value and headers in their order; the rows of tables, in any order. Left out is what tells when and where
 something happened: `ce_time`, the times and durations of outcomes, columns of the server's clock, numbers of lanes, the
-prefix of topics, and ciphertexts, of which only the length is compared. Exit code 0: alike; 1: not.
+prefix of topics, ciphertexts, of which only the length is compared, and which migrations were applied. Exit code 0:
+alike; 1: not.
 """
 
 from __future__ import annotations
@@ -173,7 +174,7 @@ _TABLES = """
 select c.relname as name, array_agg(a.attname order by a.attnum)::text[] as columns
 from pg_class c join pg_namespace n on n.oid = c.relnamespace join pg_attribute a on a.attrelid = c.oid
 where n.nspname = 'public' and c.relkind in ('r', 'p', 'v', 'm') and not c.relispartition
-  and a.attnum > 0 and not a.attisdropped and c.relname !~ '^tidemill_migration$'
+  and a.attnum > 0 and not a.attisdropped and c.relname not in ('tidemill_migration', 'tidemill_version')
 group by c.relname order by c.relname
 """
 
