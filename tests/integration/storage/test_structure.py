@@ -249,7 +249,8 @@ LOGS = "public.system_logs"
 WORDS = "system_logs_message"
 IN_TWO_CHUNKS = """
 insert into system_logs (time, service, level, message, details, command_id)
-select time, 's', 'info', 'it began', '{}', gen_random_uuid() from unnest('{2026-01-01Z, 2026-03-01Z}'::timestamptz[]) as time
+select time, 's', 'info', 'it began', '{}', gen_random_uuid()
+from unnest('{2026-01-01Z, 2026-03-01Z}'::timestamptz[]) as time
 """
 LOST = {
     "missing": (
