@@ -4,4 +4,4 @@ The package is read from the outside in: `cli` knows `app`, `app` joins the adap
 workflows (`commands`, `outbox`, `projections`, `queries`), and all of them speak the vocabulary of `domain`.
 """
 
-__version__ = "0.8.1"
+__version__ = "0.8.2"

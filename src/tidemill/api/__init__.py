@@ -22,7 +22,8 @@ A context is one value of `Context`. It names its commands, its events and its r
 - `CurrentFacts` shows of facts that a row owns in revisions only those of the revision that the row names;
   `SupersededRemoval` says how the others leave.
 - A `Query` is SQL that readers may ask for by name, read only, with typed parameters and results.
-- `fact_table` and `row_table` make the tables from the classes whose values they hold.
+- `fact_table` and `row_table` make the tables from the classes whose values they hold, with their indexes:
+  `index=(("sensor", "time desc"), words("note"))`.
 - `Retention` says which appended rows leave for the archive, and when.
 - `checks` are declared by a message: `checks.NotBelow("high", "low")`, `checks.Within("time", ...)`.
 - `Annotated[Label, Secret()]` is encrypted before it is stored or published; `SecretReader` opens it. `PasswordHash`,
@@ -43,8 +44,9 @@ from __future__ import annotations
 
 from tidemill.api.clean_text import CleanKey, CleanLabel, CleanText, Email, clean
 from tidemill.api.entities.declaration import Entity, entity, family
-from tidemill.api.entities.options import Extra, Life, gin, member, named, refers, step, unique, words
+from tidemill.api.entities.options import Extra, Life, refers, step, unique
 from tidemill.api.events import fact_event
+from tidemill.api.indexes import gin, member, named, words
 from tidemill.api.json_text import Json
 from tidemill.api.passwords import PasswordHash, hash_password, verify_password
 from tidemill.api.sign_in import Account, SignIn, SignInAnswer, SignInOutcome, SignInRows

@@ -6,7 +6,7 @@ column is not of the usual type names its type: `Annotated[str, JSONB()]`, `Anno
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from datetime import date, datetime
 from decimal import Decimal
@@ -30,6 +30,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.types import TypeEngine
 
+from tidemill.api.indexes import DeclaredIndex, add_indexes
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase, ReadModelBase
 from tidemill.domain.records import record_fields
@@ -50,33 +51,47 @@ _FILLED_BY_THE_ENGINE: Final = frozenset(field.name for field in fields(ReadMode
 
 
 def fact_table(
-    name: str, command: type[CommandBase], *, first: str | tuple[str, ...] = (), schema: str = "public"
+    name: str,
+    command: type[CommandBase],
+    *,
+    first: str | tuple[str, ...] = (),
+    schema: str = "public",
+    index: Sequence[DeclaredIndex] = (),
 ) -> Table:
     """Return the table that `append` fills: a column per field of the command's own, and its id as `command_id`.
 
     Where one field holds a list of records, a row is a record: it has a column per field of the record, and one for
     each of the command's other fields. `first`: the field, or fields, whose columns come before the others, such as the
-    time of a hypertable.
+    time of a hypertable. `index`: `("sensor", "time desc")`, `gin("data")`, `member("data", "type")`, `words("note")`.
 
     Raises:
-        ContractError: a field has a type without a known column type, there is no field of `first`, there are several
-            lists of records, or a record has a field of the command's.
+        ContractError: a field has a type without a known column type, there is no field of `first` or `index`, there
+            are several lists of records, or a record has a field of the command's.
     """
     owners = _owners(command)
     hints = {owner: get_type_hints(owner, include_extras=True) for owner in {*owners.values()}}
     ahead = _named(first, owners, f"{command.__name__} has no {{}} to be the first column")
     ordered = [*ahead, *(field for field in owners if field not in ahead)]
     columns = [_column(owners[field], field, hints[owners[field]][field]) for field in ordered]
-    return Table(name, MetaData(), *columns, Column("command_id", Uuid, nullable=False), schema=schema)
+    table = Table(name, MetaData(), *columns, Column("command_id", Uuid, nullable=False), schema=schema)
+    add_indexes(table, index)
+    return table
 
 
-def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: str = "public") -> Table:
+def row_table(
+    name: str,
+    row: type[Any],
+    *,
+    key: str | tuple[str, ...],
+    schema: str = "public",
+    index: Sequence[DeclaredIndex] = (),
+) -> Table:
     """Return the table of a read model or of an aggregate's state: a column per field of the dataclass `row`.
 
-    `key`: the field, or fields, that identify a row.
+    `key`: the field, or fields, that identify a row. `index`: as of `fact_table`.
 
     Raises:
-        ContractError: a field has a type without a known column type, or there is no field `key`.
+        ContractError: a field has a type without a known column type, or there is no field of `key` or `index`.
     """
     hints = get_type_hints(row, include_extras=True)
     declared = [field.name for field in fields(row)]
@@ -84,7 +99,9 @@ def row_table(name: str, row: type[Any], *, key: str | tuple[str, ...], schema: 
     last = _FILLED_BY_THE_ENGINE.difference(keys)
     names = sorted(declared, key=last.__contains__)
     columns = [_column(row, field, hints[field], key=field in keys) for field in names]
-    return Table(name, MetaData(), *columns, schema=schema)
+    table = Table(name, MetaData(), *columns, schema=schema)
+    add_indexes(table, index)
+    return table
 
 
 def _owners(command: type[CommandBase]) -> dict[str, type[BaseModel]]:

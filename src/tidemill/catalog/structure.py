@@ -32,7 +32,7 @@ def compare(declared: Declared, found: FoundTable | None) -> list[Difference]:
     differences = [
         *_columns(declared, found),
         *_others(declared, found),
-        *_indexes(declared, found.indexes),
+        *_indexes(declared, found),
         *service_rights(declared, found),
         *reader_rights(declared, found),
         *_chunks(declared, found),
@@ -129,8 +129,9 @@ def _unfilled(declared: Declared, has: Column) -> Iterator[Difference]:
 # --- indexes ---------------------------------------------------------------------------------------------------------
 
 
-def _indexes(declared: Declared, found: tuple[Index, ...]) -> Iterator[Difference]:
+def _indexes(declared: Declared, actual: FoundTable) -> Iterator[Difference]:
     used: set[str] = set()
+    found = actual.indexes
     for wanted in declared.indexes:
         has = _meant(wanted, found)
         used |= {has.name} if has else set()
@@ -145,9 +146,15 @@ def _indexes(declared: Declared, found: tuple[Index, ...]) -> Iterator[Differenc
             declared.name, what, Kind.MISSING, f"{alter} {sql}", harmless=not declared.to_be_read, undo=undo
         )
     for has in found:
-        if has.name not in {*used, *able}:
+        if has.name not in {*used, *able} and not _is_of_chunks(has, actual):
             what = f"{_called(has)} {has.name} on {_listed(has)} is not declared"
             yield Difference(declared.name, what, Kind.EXTRA)
+
+
+def _is_of_chunks(has: Index, actual: FoundTable) -> bool:
+    """Return whether it is on the time alone that divides a hypertable: TimescaleDB makes such an index by itself."""
+    ordinary = not has.unique and has.method == "btree" and has.where is None
+    return ordinary and has.columns == (actual.divided_by,)
 
 
 def _meant(wanted: Index, found: tuple[Index, ...]) -> Index | None:
@@ -194,11 +201,11 @@ def create_index(declared: Declared, wanted: Index) -> str:
     return f"create {_called(wanted)} {wanted.name} on {declared.name} {as_declared(wanted).written}"
 
 
-def as_declared(index: Index) -> Index:
-    """Return an index that keeps its definition as it is now."""
+def as_declared(index: Index, listed: str = "") -> Index:
+    """Return an index that keeps its definition as it is now. `listed`: its columns, where some are descending."""
     where = f" where {index.where}" if index.where else ""
     using = "" if index.method == "btree" else f"using {index.method} "
-    return index if index.written else replace(index, written=f"{using}{_listed(index)}{where}")
+    return index if index.written else replace(index, written=f"{using}{listed or _listed(index)}{where}")
 
 
 def _with_suffix(name: str, suffix: str) -> str:

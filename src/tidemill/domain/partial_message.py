@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Final
 
-from pydantic import BaseModel, create_model
+from pydantic import BaseModel, ValidationError, create_model
 
 from tidemill.domain.checks import FieldCheck, OfRecords, TimedCheck
 from tidemill.domain.messages import Message
@@ -81,6 +81,17 @@ class InvalidMessage:
         records = _tried(getattr, self._message, check.field) or ()
         faults = {number: _tried(check.check.fault_at, record, at) for number, record in enumerate(records)}
         return check.text_of({number: fault for number, fault in faults.items() if fault})
+
+
+def faults_of_valid_fields(
+    model: type[Message], values: Mapping[str, Any], error: ValidationError
+) -> list[str]:
+    """Return what declared checks say of the valid fields of a refused message; pydantic asks them only if all are.
+
+    `values`: as they were sent. What only the clock knows is left to the batch.
+    """
+    known = [(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_input=False)]
+    return InvalidMessage(model, values, known, ()).faults[len(known) :]
 
 
 def _tried(ask: Callable[..., Any], *arguments: Any) -> Any:

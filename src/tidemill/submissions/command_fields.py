@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 from tidemill.api.clean_text import clean
 from tidemill.domain.errors import RequestFault, RequestRefused
 from tidemill.domain.messages import CommandBase
-from tidemill.domain.partial_message import InvalidMessage
+from tidemill.domain.partial_message import faults_of_valid_fields
 from tidemill.domain.records import record_fields
 from tidemill.domain.request_codes import RequestCode
 from tidemill.domain.secrets import secrets_of
@@ -48,7 +48,7 @@ def command_of(
         more = [fault for fault in _faults(model, error) if fault.where not in wrong]
         # what is wrong with all of it follows from what is wrong with a part
         unfit_fields += [fault for fault in more if fault.where or not unfit_fields]
-        unfit_fields += _of_other_fields(model, values, error)
+        unfit_fields += [_bad("", text) for text in faults_of_valid_fields(model, values, error)]
     else:
         given = {name: value for name, value in texts.items() if name in model.model_fields}
         unfit_fields += [_bad(where, detail) for where, detail in losses(given, command)]
@@ -104,17 +104,6 @@ def _faults(model: type[BaseModel], error: ValidationError) -> Iterator[RequestF
             yield _bad(
                 where, fault["msg"].removeprefix("Value error, ").replace("Input should be", "must be")
             )
-
-
-def _of_other_fields(
-    model: type[CommandBase], values: Mapping[str, Any], error: ValidationError
-) -> Iterator[RequestFault]:
-    """Yield what declared checks say of the valid fields; pydantic asks them only if all are."""
-    field_faults = [
-        (fault["loc"], fault["msg"]) for fault in error.errors(include_url=False, include_input=False)
-    ]
-    invalid = InvalidMessage(model, values, field_faults, ())
-    yield from (_bad("", text) for text in invalid.faults[len(field_faults) :])
 
 
 def _escaped(part: str | int) -> str:

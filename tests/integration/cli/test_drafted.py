@@ -32,8 +32,14 @@ BROKEN = (
 
 def test_what_is_as_declared_passes_and_what_is_more_is_shown(installation: Installation) -> None:
     said = installation("migrate", "check")
+    assert said.out == "All tables are as declared.\n"
+    installation.execute(
+        "create index mine on public.market_data (source)",
+        "create index yours on public.connector_directory (type)",
+    )
+    said = installation("migrate", "check")
     assert said.out.endswith("All tables are as declared.\n")
-    assert "index market_data_symbol_time on (symbol, time) is not declared" in said.out
+    assert "index mine on (source) is not declared" in said.out
     shown = installation("migrate", "check", "connector-profiles", "--json").json()
     assert {item["context"] for item in shown} == {"connector_profiles"}
     assert not any(item["fails"] for item in shown)
@@ -60,6 +66,17 @@ def test_what_stops_nothing_is_named_by_status(installation: Installation) -> No
     assert "not as declared public.daily_bars: tidemill_reader may not select" in said.out
     shown = installation("status", "--json", expect=None).json()
     assert [item["what"] for item in shown["differences"]] == ["tidemill_reader may not select"]
+    assert shown["misfits"] == []
+
+
+def test_an_index_of_facts_that_is_missing_is_named_and_drafted(installation: Installation) -> None:
+    installation.execute("drop index public.market_data_symbol_time")
+    again = "create index market_data_symbol_time on public.market_data (symbol, time desc)"
+    assert again in installation("migrate", "check", expect=1).out
+    assert again in installation("migrate", "draft", "market-data", "--print").out
+    installation("topics", "create")
+    shown = installation("status", "--json", expect=None).json()
+    assert [item["what"] for item in shown["differences"]] == ["index market_data_symbol_time is missing"]
     assert shown["misfits"] == []
 
 

@@ -19,20 +19,30 @@ from tidemill.catalog.streams import ContextStream, StreamCatalog
 from tidemill.catalog.tables import Difference, Kind
 from tidemill.contexts.connector_profiles import context as connector_profiles
 from tidemill.contexts.market_data import context as market_data
+from tidemill.contexts.news_articles import context as news_articles
+from tidemill.contexts.system_logs import context as system_logs
+from tidemill.contexts.telemetry_events import context as telemetry_events
+from tidemill.contexts.time_series import context as time_series
 from tidemill.domain.errors import UsageError
 from tidemill.domain.stream import Stream
 from tidemill.queries.read_models import ReadModels
+from tidemill.storage.catalog.declared import uses_of_stream
 from tidemill.storage.catalog.structure import StructureDatabase
 from tidemill.storage.database.pool import close_pool, create_pool
 from tidemill.storage.migrations.database import MigrationDatabase
 from tidemill.storage.migrations.migrate import downgrade, upgrade
 from tidemill.storage.read_models.pages import ReadModelDatabase
 
-DECLARED = (ACCOUNTS, JOBS, FOLDERS, ITEMS, TICKETS, market_data, connector_profiles)
+FACTS = (market_data, system_logs, telemetry_events, news_articles)
+BUILT_IN = (*FACTS, time_series, connector_profiles)
+DECLARED = (ACCOUNTS, JOBS, FOLDERS, ITEMS, TICKETS, *BUILT_IN)
 NAMES = [context.aggregate for context in DECLARED]
 MADE = """
 select count(*) from pg_class where relnamespace in ('public'::regnamespace, 'tm_late'::regnamespace)
 and relkind in ('r', 'v') and relname not like 'tidemill%'
+"""
+INDEXES = """
+select tablename, indexdef from pg_indexes where schemaname = 'public' and tablename = any($1::text[]) order by indexdef
 """
 AT = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -129,8 +139,22 @@ async def test_what_is_drafted_from_nothing_leaves_no_difference(site: Site, nam
 
 def test_facts_are_in_a_hypertable_and_late_rows_have_a_place(site: Site) -> None:
     query = "select hypertable_name, column_name from timescaledb_information.dimensions"
-    assert [tuple(row) for row in fetch(site.url, query)] == [("market_data", "time")]
+    assert {tuple(row) for row in fetch(site.url, query)} == {
+        *((facts.name, "time") for facts in FACTS),
+        ("time_series_data_points", "timestamp"),
+    }
     assert fetch(site.url, "select to_regclass('tm_late.public__market_data') is not null")[0][0]
+
+
+def test_drafted_indexes_are_those_of_the_migrations(site: Site, database: str) -> None:
+    tables = sorted(
+        use.table.name
+        for context in BUILT_IN
+        for use in uses_of_stream(Stream.of(site.contexts[context.aggregate]))
+    )
+    drafted, migrated = ([tuple(row) for row in fetch(url, INDEXES, tables)] for url in (site.url, database))
+    assert drafted == migrated
+    assert {table for table, _ in drafted} == {*tables}
 
 
 async def test_readers_see_rows_in_force_and_nothing_hidden(site: Site) -> None:
@@ -217,6 +241,10 @@ BROKEN = {
             "drop index connector_profiles_active_name; alter table connector_directory drop constraint "
             "connector_directory_pkey"
         ),
+    ),
+    "indexes of facts": (
+        "system-logs",
+        "drop index system_logs_service_level_time; drop index system_logs_message",
     ),
     "a column under expressions": ("items", "drop view items_view; alter table items drop column data"),
     "guards": (

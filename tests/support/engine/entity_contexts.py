@@ -13,7 +13,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from tests.support.engine.commands import base
 from tidemill.api import CommandBase, Context, Json, Label, Message
 from tidemill.api.entities.declaration import Entity, entity, family
-from tidemill.api.entities.options import Life, gin, member, refers, step, unique
+from tidemill.api.entities.options import Life, refers, step, unique
+from tidemill.api.indexes import gin, member
 from tidemill.catalog.references import with_references
 from tidemill.domain.state import State
 from tidemill.domain.stream import Stream

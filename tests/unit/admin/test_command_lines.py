@@ -8,6 +8,7 @@ import pytest
 from pydantic import Field
 
 from tidemill.admin.records.command_lines import LineReader
+from tidemill.domain import checks
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import CommandBase, Message
 
@@ -20,9 +21,13 @@ class Clock(Message):
 
 
 class Move(CommandBase):
+    checks = (checks.Zoned("to"), checks.NotBelow("rank", "floor"))
+
     piece: str
     to: datetime
     clocks: list[Clock] = Field(default_factory=list)
+    rank: int | None = None
+    floor: int | None = None
 
 
 def reader(service: str = "cli") -> LineReader:
@@ -125,6 +130,19 @@ def test_a_wrong_line_is_named(line: str, said: str) -> None:
     with pytest.raises(UsageError) as caught:
         commands(LINE, line, LINE)
     assert str(caught.value).splitlines()[0] == said
+
+
+def test_all_that_is_wrong_with_a_line_is_told_at_once() -> None:
+    wrong = '{"piece": 7, "to": "2020-01-01T00:00:00", "rank": 1, "floor": 2, "clocks": [{}]}'
+    with pytest.raises(UsageError) as caught:
+        commands(wrong, '{"piece": "king", "to": "2020-01-01T00:00:00", "rank": 1, "floor": 2}')
+    assert str(caught.value).splitlines()[:-1] == [
+        "moves.jsonl:1: piece: expected a valid string",
+        "moves.jsonl:1: clocks.0.left: Field required",
+        "moves.jsonl:1: to has no time zone: say which, or Z",
+        "moves.jsonl:1: rank 1 is below floor 2",
+        "moves.jsonl:2: to has no time zone: say which, or Z; rank 1 is below floor 2",
+    ]
 
 
 def test_many_mistakes_are_told_up_to_ten() -> None:

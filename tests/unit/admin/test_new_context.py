@@ -57,6 +57,15 @@ def test_what_is_written_is_whole_and_its_own_test_passes(tmp_path: Path, kind: 
     passes(folder)
 
 
+def test_the_index_of_facts_is_declared_and_drafted(tmp_path: Path) -> None:
+    new(tmp_path, "tide-gauges", "--facts")
+    package = tmp_path / "tide-gauges/tide_gauges"
+    assert 'index=(("source", "time desc"),)' in (package / "__init__.py").read_text()
+    (revision,) = (package / "migrations").glob("0*.py")
+    wanted = "create index tide_gauges_source_time on public.tide_gauges (source, time desc)"
+    assert wanted in " ".join(revision.read_text().split())
+
+
 def test_its_test_still_passes_when_its_entity_gets_a_life(tmp_path: Path) -> None:
     new(tmp_path, "tide-gauges", "--entity")
     folder = tmp_path / "tide-gauges"

@@ -25,7 +25,8 @@ from tests.support.engine.entity_contexts import (
 )
 from tidemill.api import Accepted, ContractError, Label, Message, Rejected, SignInColumns
 from tidemill.api.entities.declaration import entity, family
-from tidemill.api.entities.options import Life, gin, member, refers, step, unique
+from tidemill.api.entities.options import Life, refers, step, unique
+from tidemill.api.indexes import gin, member
 from tidemill.catalog.drafts import draft_schema
 from tidemill.domain.messages import BASE_FIELDS
 from tidemill_devkit.testing import NOW, ContextInMemory

@@ -9,8 +9,9 @@ from pydantic import Field
 from sqlalchemy import Column, Integer, Table
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.schema import CreateIndex
 
-from tidemill.api import fact_table, row_table
+from tidemill.api import fact_table, gin, member, named, row_table, words
 from tidemill.contexts.connector_profiles.read_models import connector_directory
 from tidemill.contexts.connector_profiles.state import connector_profiles
 from tidemill.contexts.market_data import ticks
@@ -198,3 +199,65 @@ def test_the_first_column_is_a_field() -> None:
     assert described(fact_table("w", Weigh, first="grams")) == "grams bigint, scale text, command_id uuid"
     with pytest.raises(ContractError, match="Weigh has no time to be the first column"):
         fact_table("w", Weigh, first=("grams", "time"))
+
+
+# --- indexes ---
+
+
+class Note(CommandBase):
+    """What indexes are declared of."""
+
+    place: Label
+    time: int
+    text: str
+    more: str | None = None
+    data: Annotated[str, JSONB()] = "{}"
+
+
+def indexes(*declared: Any) -> dict[str, str]:
+    """Return the indexes of a table of notes: name -> what a statement that creates it says after the table."""
+    dialect: Any = postgresql.dialect()  # type: ignore[no-untyped-call]
+    table = fact_table("notes", Note, index=declared)
+    made = {str(each.name): str(CreateIndex(each).compile(dialect=dialect)) for each in table.indexes}
+    return {name: text.partition(" ON public.notes ")[2] for name, text in made.items()}
+
+
+def test_facts_declare_indexes_as_entities_do() -> None:
+    assert indexes(
+        ("place", "time desc"),
+        gin("data"),
+        member("data", "kind", name="by_kind"),
+        words("more"),
+        words("text", "place", name="by_words"),
+        named("by_time", "time desc"),
+    ) == {
+        "notes_place_time": "USING btree (place, time DESC)",
+        "notes_data": "USING gin (data)",
+        "by_kind": "USING btree ((data ->> 'kind'))",
+        "notes_more_words": "USING gin (to_tsvector('simple', more))",
+        "by_words": "USING gin (to_tsvector('simple', text || ' ' || place))",
+        "by_time": "USING btree (time DESC)",
+    }
+
+
+@pytest.mark.parametrize(
+    ("declared", "said"),
+    [
+        (("place", "nothing desc"), "index of notes: there is no field nothing"),
+        (words("text", "more"), "index of notes: more may be null, index its words alone"),
+        (named("n" * 64, "text"), "longer than the 63 bytes that PostgreSQL keeps"),
+    ],
+)
+def test_an_index_that_does_not_suit_is_refused(declared: Any, said: str) -> None:
+    with pytest.raises(ContractError, match=said):
+        indexes(declared)
+
+
+def test_rows_declare_indexes_too() -> None:
+    @dataclass
+    class Row:
+        a: str
+        b: int
+
+    (index,) = row_table("rows", Row, key="a", index=(("b",),)).indexes
+    assert index.name == "rows_b"

@@ -228,6 +228,18 @@ def test_what_makes_us_slower_breaks_no_promise() -> None:
     assert compare(declared, under_another_name) == []
 
 
+def test_the_index_that_timescaledb_makes_for_chunks_is_expected() -> None:
+    by_time = Index("things_size_idx", ("size",), unique=False)
+    assert told(replace(guard(GUARD, by_time), divided_by="size")) == []
+    for other in (
+        replace(by_time, unique=True),
+        replace(by_time, method="brin"),
+        replace(by_time, where="active"),
+    ):
+        ((_, kind),) = told(replace(guard(GUARD, other), divided_by="size"))
+        assert kind is Kind.EXTRA
+
+
 def test_what_is_missing_is_told_first() -> None:
     found = replace(column("size", type=TEXT), indexes=(Index("x", ("size",), unique=False),))
     assert [each.kind for each in compare(DECLARED, found)] == [

@@ -283,6 +283,9 @@ def test_the_names_lanes_and_days_of_facts_are_those_of_the_page(name: str) -> N
 
 @each_facts
 def test_the_indexes_of_facts_are_those_of_the_page(name: str) -> None:
+    _, spec = facts_of(name)
+    declared = map(index_row, cast("Table", spec.table).indexes)
+    assert sorted(declared) == sorted(map(tuple, SECTIONS[name].tables["index"]))
     made = "".join(file.read_text() for file in (MIGRATIONS / name).glob("*.py"))
     pattern = rf"create index (\S+) on public\.{name} (?:using (\w+) )?\((.*)\);"
     created = [(index, on.replace(" desc", " DESC"), using) for index, using, on in re.findall(pattern, made)]

@@ -5,6 +5,7 @@ import os
 import re
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,18 @@ from tests.support.clients.walkthrough import File, steps
 from tests.support.event_table import event_table
 from tests.support.waiting import HANGING_S
 from tidemill import api
-from tidemill.api import append, decide, entity, family
+from tidemill.api import (
+    CommandBase,
+    Context,
+    Json,
+    Label,
+    append,
+    decide,
+    entity,
+    fact_event,
+    fact_table,
+    family,
+)
 from tidemill.catalog.table_changes import table_changes
 from tidemill.storage.catalog.structure import StructureDatabase
 
@@ -119,6 +131,30 @@ def test_the_facts_of_the_page_have_the_sql_that_it_shows() -> None:
     exec(compile(declared, "samples", "exec"), names)
     draft = table_changes(StructureDatabase(DATABASE).compare_with_nothing(names["context"]))
     assert shown.splitlines() == "\n".join(draft.upgrade).splitlines()
+
+
+class RecordNote(CommandBase):
+    """What the indexes of the page are declared of."""
+
+    time: datetime
+    place: Label
+    title: str
+    text: str
+    data: Json = "{}"
+
+
+NoteRecorded = fact_event("NoteRecorded", RecordNote, "A note was recorded.")
+INDEX = re.compile(r"^\| `(\(.+?\)|\w+\(.+?\))` \| `(create index .*)` \|$", re.MULTILINE)
+
+
+def test_the_indexes_of_facts_have_the_sql_that_the_page_shows() -> None:
+    rows = [(declared, sql.replace(r"\|", "|")) for declared, sql in INDEX.findall(tree.text(PAGE))]
+    notes = fact_table("note", RecordNote, index=[eval(declared, vars(api)) for declared, _ in rows])
+    command = append(RecordNote, into=notes, event=NoteRecorded)
+    context = Context(aggregate="notes", key=lambda note: note.place, commands=(command,))
+    draft = table_changes(StructureDatabase(DATABASE).compare_with_nothing(context)).upgrade
+    assert len(rows) == 6
+    assert sorted(sql for _, sql in rows) == sorted(line for line in draft if line.startswith("create index"))
 
 
 def test_the_page_says_what_every_event_of_a_built_in_context_carries() -> None:

@@ -19,6 +19,7 @@ from pydantic import ValidationError
 from tidemill.admin.records.cut_values import cut_values, whole_object
 from tidemill.domain.errors import UsageError
 from tidemill.domain.messages import BASE_FIELDS, CommandBase
+from tidemill.domain.partial_message import faults_of_valid_fields
 
 LINES: Final = UUID("a9d0f2c8-66b1-5d36-9f3a-3a52d9c0c1f4")
 """Namespace of command ids that are made from lines."""
@@ -68,7 +69,7 @@ class LineReader:
                 continue
             try:
                 command = self._command(text.rstrip())  # or a fault at the end is told of the line below
-            except (ValueError, ValidationError) as error:
+            except ValueError as error:
                 mistakes += [f"{name}:{number}: {mistake}" for mistake in _mistakes(error)]
                 if len(mistakes) >= _MAX_MISTAKES:
                     break
@@ -89,11 +90,18 @@ class LineReader:
             "service_name": self._service,
             "timestamp": self._now().isoformat(),
         }
-        command = self._model.model_validate_json(json.dumps(filled | fields))
+        command = self._valid(filled | fields)
         if cut := list(cut_values(text, command)):
-            raise ValueError("\n".join(cut))
+            raise ValueError(*cut)
         own_id = None if "command_id" in fields else self._own_id(command)
         return command if own_id is None else command.model_copy(update={"command_id": own_id})
+
+    def _valid(self, fields: Mapping[str, Any]) -> CommandBase:
+        try:
+            return self._model.model_validate_json(json.dumps(fields))
+        except ValidationError as error:
+            further = faults_of_valid_fields(self._model, fields, error)
+            raise ValueError(*_field_mistakes(error), *further) from error
 
     def _id(self, fields: Mapping[str, Any]) -> str:
         """Name a line by its content, and by the number of equal lines before it."""
@@ -103,13 +111,15 @@ class LineReader:
         return str(uuid5(LINES, f"{text} {self._seen[text]}"))
 
 
-def _mistakes(error: ValueError | ValidationError) -> Iterator[str]:
+def _mistakes(error: ValueError) -> Iterator[str]:
     if isinstance(error, json.JSONDecodeError):
         yield f"invalid JSON: {error.msg} at column {error.colno}"
-    elif isinstance(error, ValidationError):
-        for mistake in error.errors(include_url=False):
-            where = ".".join(str(part) for part in mistake["loc"])
-            said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            yield f"{where}: {said}" if where else said
     else:
-        yield from str(error).splitlines()
+        yield from map(str, error.args)
+
+
+def _field_mistakes(error: ValidationError) -> Iterator[str]:
+    for mistake in error.errors(include_url=False):
+        where = ".".join(str(part) for part in mistake["loc"])
+        said = mistake["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        yield f"{where}: {said}" if where else said

@@ -115,7 +115,7 @@ from pathlib import Path
 from {package}.fields import {name}Recorded, Record{name}
 from tidemill.api import Context, Projection, ReadModelBase, Recorded, append, fact_table, row_table
 
-facts = fact_table("{package}", Record{name}, first="time")
+facts = fact_table("{package}", Record{name}, first="time", index=(("source", "time desc"),))
 
 
 @dataclass(kw_only=True)

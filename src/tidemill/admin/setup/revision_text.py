@@ -20,7 +20,8 @@ Revision ID: {name}
 Revises: {revises}
 
 Drafted from what the context declares. Read it before it is applied: a waiting ALTER TABLE stops every batch behind it,
-an index on a large table is built with `concurrently` in a revision of its own.
+an index on a large table is built in a revision of its own, with `concurrently`, or for a hypertable with
+`(timescaledb.transaction_per_chunk)`.
 """
 
 from __future__ import annotations

@@ -16,7 +16,6 @@ from tidemill.api.entities.messages import EntityMessages, Naming, messages_of
 from tidemill.api.entities.options import (
     Deletion,
     Extra,
-    FieldIndex,
     Life,
     Options,
     Refers,
@@ -26,6 +25,7 @@ from tidemill.api.entities.options import (
 from tidemill.api.entities.rows import references_of, row_class, state_of, table_of
 from tidemill.api.entities.rules import ALREADY_EXISTS, EXPIRED, NOT_FOUND, VERSION_CONFLICT, EntityRules
 from tidemill.api.entities.sign_in import check_sign_in, sign_in_fields
+from tidemill.api.indexes import DeclaredIndex
 from tidemill.domain.context import CommandSpec, Context, decide
 from tidemill.domain.errors import ContractError
 from tidemill.domain.messages import Message
@@ -79,7 +79,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     plural: str = "",
     unique: Sequence[UniqueFields] = (),
     refers: Sequence[Refers] = (),
-    index: Sequence[tuple[str, ...] | FieldIndex] = (),
+    index: Sequence[DeclaredIndex] = (),
     life: Life | None = None,
     rules: Sequence[Rule] = (),
     more: Extra | None = None,
@@ -101,7 +101,7 @@ def entity(  # noqa: PLR0913  an argument for each option
         plural: name of the table and of the collection; by default that of the class with an s.
         unique: `unique("username", ignore_case=True)` ...
         refers: `refers("user_id", to="users", code="NO_USER")` ...
-        index: tuples of fields, `gin("data")`, `member("data", "type")`.
+        index: tuples of fields, `gin("data")`, `member("data", "type")`, `words("title")`.
         life: states in the field `status`, with a command and an event for each step.
         rules: own rules, asked when those of the entity are content.
         more: own commands.
@@ -118,8 +118,7 @@ def entity(  # noqa: PLR0913  an argument for each option
         ContractError: a name is taken, a field has two patterns, an option names a field that there is not, or one
             that does not suit it.
     """
-    indexes = [each if isinstance(each, FieldIndex) else FieldIndex(each) for each in index]
-    options = Options(unique, refers, indexes, life, rules, more or Extra(), hidden, sign_in, delete, expires)
+    options = Options(unique, refers, index, life, rules, more or Extra(), hidden, sign_in, delete, expires)
     naming = _naming(model, within)
     _check_options(model, naming, options)
     check_sign_in(model, options)
@@ -127,7 +126,7 @@ def entity(  # noqa: PLR0913  an argument for each option
     messages = messages_of(model, naming, options)
     name = plural or f"{_snake(model.__name__)}s"
     row = row_class(model, naming, options)
-    state = state_of(model, naming, messages, table_of(name, row, indexes, expires), row, options)
+    state = state_of(model, naming, messages, table_of(name, row, index, expires), row, options)
     commands = _commands(naming, messages, state, options)
     return Entity(naming, name, messages, state, commands, _codes(naming, options), delete)
 

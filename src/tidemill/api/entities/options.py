@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
+from tidemill.api.indexes import DeclaredIndex
 from tidemill.domain.context import DecideSpec
 from tidemill.domain.decision import Rejected
 from tidemill.domain.messages import EventBase
@@ -57,40 +58,6 @@ def refers(field: str, *, to: str, code: str, restrict: bool = False) -> Refers:
     in force; otherwise it may be, and the reference is left as it is.
     """
     return Refers(field, to, code, restrict)
-
-
-@dataclass(frozen=True)
-class FieldIndex:
-    """An index of the table. `method`: PostgreSQL's. `path`: the member of a JSON field that is indexed as text.
-
-    `words`: the words of a text are indexed, not the text. `name`: in the database; empty: made of table and fields.
-    """
-
-    fields: tuple[str, ...]
-    method: str = "btree"
-    path: str = ""
-    words: bool = False
-    name: str = ""
-
-
-def named(name: str, *fields: str) -> FieldIndex:
-    """Declare an index over fields under a name that is given, such as one that others rely on."""
-    return FieldIndex(fields, name=name)
-
-
-def gin(field: str) -> FieldIndex:
-    """Declare an index over all members of a JSON field."""
-    return FieldIndex((field,), "gin")
-
-
-def member(field: str, path: str) -> FieldIndex:
-    """Declare an index over the text of one member of a JSON field."""
-    return FieldIndex((field,), path=path)
-
-
-def words(field: str) -> FieldIndex:
-    """Declare an index over the words of a text, as `to_tsvector('simple', field)` finds them."""
-    return FieldIndex((field,), "gin", words=True)
 
 
 @dataclass(frozen=True)
@@ -161,7 +128,7 @@ class Options:
 
     unique: Sequence[UniqueFields]
     refers: Sequence[Refers]
-    index: Sequence[FieldIndex]
+    index: Sequence[DeclaredIndex]
     life: Life | None
     rules: Sequence[Rule]
     more: Extra

@@ -10,14 +10,14 @@ from operator import attrgetter
 from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
 from uuid import UUID
 
-from sqlalchemy import JSON, Column, Index, MetaData, Table, func, text
+from sqlalchemy import JSON, Column, Index, MetaData, Table
 
 from tidemill.api.entities.messages import EntityMessages, Naming
-from tidemill.api.entities.options import FieldIndex, Options, Step, UniqueFields
+from tidemill.api.entities.options import Options, Step, UniqueFields
 from tidemill.api.entities.rules import EntityRules
+from tidemill.api.indexes import DeclaredIndex, sql_name
 from tidemill.api.tables import row_table
 from tidemill.domain.collection import Crud
-from tidemill.domain.errors import ContractError
 from tidemill.domain.folded_text import folded, folded_column
 from tidemill.domain.messages import CommandBase, Message
 from tidemill.domain.read_view import ReadView
@@ -25,10 +25,6 @@ from tidemill.domain.state import Expiry, Reference, State, Unique
 from tidemill.domain.state_rows import changed_row, make_row
 
 _NEVER: Final = datetime.min.replace(tzinfo=UTC)
-_LONGEST_NAME: Final = 63
-"""Bytes of a name that PostgreSQL keeps."""
-
-
 _LEAST: Final[dict[Any, Any]] = {
     str: "",
     int: 0,
@@ -80,39 +76,16 @@ def is_required(model: type[Message], name: str) -> bool:
     return type(None) not in get_args(kind)
 
 
-def table_of(plural: str, row: type[Any], indexes: Sequence[FieldIndex], expires: str = "") -> Table:
+def table_of(plural: str, row: type[Any], indexes: Sequence[DeclaredIndex], expires: str = "") -> Table:
     """Return the table of the rows with its indexes. Raises `ContractError` for a field that there is not.
 
     `expires`: the field by whose index the rows whose time is over are found; the deleted ones are not in it.
     """
-    table = row_table(plural, row, key="id")
+    table = row_table(plural, row, key="id", index=indexes)
     if expires:
         name = sql_name(plural, expires)
         Index(name, table.columns[expires], postgresql_where=~table.columns["deleted"])
-    for each in indexes:
-        if missing := [name for name in each.fields if name not in table.columns]:
-            raise ContractError(f"index of {plural}: there is no field {', '.join(missing)}")
-        words = (*each.fields, *filter(None, [each.path]), *(["words"] if each.words else []))
-        name = sql_name(each.name) if each.name else sql_name(plural, *words)
-        Index(name, *_indexed(table, each), postgresql_using=each.method)
     return table
-
-
-def _indexed(table: Table, index: FieldIndex) -> list[Any]:
-    columns = [table.columns[name] for name in index.fields]
-    if index.path:
-        return [columns[0][index.path].astext]
-    if index.words:
-        return [func.to_tsvector(text("'simple'"), columns[0])]
-    return list(columns)
-
-
-def sql_name(*words: str) -> str:
-    """Return a name of several words. Raises `ContractError` if PostgreSQL would cut it."""
-    name = "_".join(words)
-    if len(name.encode()) > _LONGEST_NAME:
-        raise ContractError(f"{name}: longer than the {_LONGEST_NAME} bytes that PostgreSQL keeps of a name")
-    return name
 
 
 def state_of(

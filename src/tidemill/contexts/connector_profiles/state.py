@@ -8,7 +8,7 @@ from typing import Annotated
 
 from sqlalchemy.dialects.postgresql import JSONB
 
-from tidemill.api import EventBase, row_table
+from tidemill.api import EventBase, gin, member, row_table
 from tidemill.contexts.connector_profiles.messages import (
     ConnectorProfileDeactivated,
     ConnectorProfileRegistered,
@@ -32,7 +32,15 @@ class ConnectorProfile:
     updated_at: datetime = _NEVER
 
 
-connector_profiles = row_table("connector_profiles", ConnectorProfile, key="id")
+connector_profiles = row_table(
+    "connector_profiles",
+    ConnectorProfile,
+    key="id",
+    index=(
+        gin("profile_data", name="connector_profiles_data"),
+        member("profile_data", "type", name="connector_profiles_type"),
+    ),
+)
 
 
 def evolve(profile: ConnectorProfile | None, event: EventBase) -> ConnectorProfile:

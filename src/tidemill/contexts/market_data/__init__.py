@@ -6,7 +6,7 @@ from tidemill.api import Compression, Context, Crud, Retention, append, fact_tab
 from tidemill.contexts.market_data.messages import MarketDataRecorded, RecordMarketData
 from tidemill.contexts.market_data.read_models import daily_bars, latest_quotes
 
-ticks = fact_table("market_data", RecordMarketData, first="time")
+ticks = fact_table("market_data", RecordMarketData, first="time", index=(("symbol", "time desc"),))
 
 context = Context(
     aggregate="market-data",

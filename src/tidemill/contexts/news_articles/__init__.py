@@ -17,6 +17,8 @@ from tidemill.api import (
     checks,
     fact_event,
     fact_table,
+    gin,
+    words,
 )
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=1_000, pattern=r"^[^\x00]+$")]
@@ -60,7 +62,16 @@ class RecordNewsArticle(CommandBase):
 
 NewsArticleRecorded = fact_event("NewsArticleRecorded", RecordNewsArticle, "An article was recorded.")
 
-news_articles = fact_table("news_articles", RecordNewsArticle, first="time")
+news_articles = fact_table(
+    "news_articles",
+    RecordNewsArticle,
+    first="time",
+    index=(
+        ("source", "time desc"),
+        words("title", "body", name="news_articles_words"),
+        gin("symbols"),
+    ),
+)
 
 _SHOWN = {
     "time": datetime,

@@ -18,6 +18,7 @@ from tidemill.api import (
     checks,
     fact_event,
     fact_table,
+    words,
 )
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=16_384, pattern=r"^[^\x00]+$")]
@@ -52,7 +53,12 @@ SystemLogsRecorded = fact_event(
     "SystemLogsRecorded", RecordSystemLogs, "Lines that one service wrote were recorded."
 )
 
-system_logs = fact_table("system_logs", RecordSystemLogs, first="time")
+system_logs = fact_table(
+    "system_logs",
+    RecordSystemLogs,
+    first="time",
+    index=(("service", "level", "time desc"), words("message", name="system_logs_message")),
+)
 
 log_lines = Query(
     "log-lines",

@@ -51,7 +51,9 @@ TelemetryEventsRecorded = fact_event(
     "TelemetryEventsRecorded", RecordTelemetryEvents, "What one source measured was recorded."
 )
 
-telemetry_events = fact_table("telemetry_events", RecordTelemetryEvents, first="time")
+telemetry_events = fact_table(
+    "telemetry_events", RecordTelemetryEvents, first="time", index=(("source", "name", "time desc"),)
+)
 
 telemetry_by_hour = Query(
     "telemetry-by-hour",

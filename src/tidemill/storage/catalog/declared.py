@@ -15,8 +15,9 @@ from typing import Any, Final, get_args, get_type_hints
 from pydantic import BaseModel
 from sqlalchemy import Column as DeclaredColumn
 from sqlalchemy import Index as DeclaredIndex
-from sqlalchemy import Table, UniqueConstraint
+from sqlalchemy import Table, UnaryExpression, UniqueConstraint
 from sqlalchemy.exc import CompileError
+from sqlalchemy.sql.operators import asc_op, desc_op
 
 from tidemill.catalog.column_types import ColumnType
 from tidemill.catalog.structure import as_declared
@@ -263,6 +264,7 @@ def _own_indexes(table: TableShape) -> Iterable[Index]:
 
 
 def _own_index(index: DeclaredIndex) -> Index:
+    """Return an index of a table. Its order matters to what creates it alone: it is read in both directions."""
     options = index.dialect_options["postgresql"]
     declared = Index(
         quoted(str(index.name)),
@@ -271,10 +273,17 @@ def _own_index(index: DeclaredIndex) -> Index:
         where=_condition(options["where"]),
         method=options["using"] or "btree",
     )
-    return as_declared(declared)
+    ordered = map(_in_order, declared.columns, index.expressions)
+    return as_declared(declared, f"({', '.join(ordered)})")
+
+
+def _in_order(column: str, expression: object) -> str:
+    return f"{column} desc" if getattr(expression, "modifier", None) is desc_op else column
 
 
 def _indexed(expression: object) -> str:
+    if isinstance(expression, UnaryExpression) and expression.modifier in (asc_op, desc_op):
+        return _indexed(expression.element)
     if isinstance(expression, DeclaredColumn):
         return quoted(expression.name)
     return f"({condition(expression, qualified=False)})"

@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
-from sqlalchemy import Column, DateTime, Integer, MetaData, Numeric, String, Table
+from sqlalchemy import Column, DateTime, Index, Integer, MetaData, Numeric, String, Table, func
 from sqlalchemy.dialects.postgresql import ENUM, TIMESTAMP
 
 from tests.support.engine.entity_contexts import FOLDERS, ITEMS, TICKETS
@@ -96,6 +96,16 @@ def test_indexes_keep_their_method_their_expressions_and_their_rows() -> None:
         "items_name_unique": "(name_folded) where NOT deleted",
         "items_service_name_pin_unique": "(service_name, pin) where NOT deleted",
     }
+
+
+def test_an_index_is_drafted_in_its_order_and_compared_by_its_columns() -> None:
+    table = fact_table("noises", RecordNoise, index=(("place", "time desc"),))
+    Index("by_end", table.c.ended.asc(), func.lower(table.c.place).desc())
+    (use,) = uses_of_stream(Stream.of(context(table)))
+    assert [(each.name, each.columns, each.written) for each in declared_table(use).indexes] == [
+        ("by_end", ("ended", "(lower(place))"), "(ended, (lower(place)) desc)"),
+        ("noises_place_time", ("place", "time"), "(place, time desc)"),
+    ]
 
 
 def test_a_view_leaves_out_what_is_hidden_and_what_is_not_in_force() -> None:
