@@ -62,7 +62,7 @@ class Message(BaseModel):
 
 
 def _is_checked(schema: CoreSchema) -> bool:
-    """Tell whether it validates `checks` already: of a class that is used in another one, pydantic has the finished one."""
+    """Tell whether it validates `checks` already: of the items of another class, pydantic has the finished schema."""
     return bool(schema["type"] == "function-after" and schema["function"]["function"].__module__ == __name__)
 
 

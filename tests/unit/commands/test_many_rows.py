@@ -28,7 +28,8 @@ from tests.support.engine.many_rows import (
     series_points,
     watching,
 )
-from tidemill.commands import batch, handlers
+from tidemill.commands import batch as batches_of
+from tidemill.commands import handlers
 from tidemill.commands.ports import ClosedRange
 from tidemill.domain.archive.policy import LateRule
 from tidemill.domain.context import Context, append, decide
@@ -224,7 +225,7 @@ async def test_a_batch_that_was_cut_teaches_where_to_cut_the_next_one(
 ) -> None:
     """So commands are decided in vain once, not in every batch."""
     monkeypatch.setattr(handlers, "MAX_ROWS", 10)
-    monkeypatch.setattr(batch, "MAX_ROWS", 10)
+    monkeypatch.setattr(batches_of, "MAX_ROWS", 10)
     store, harness = await harness_of(make())
     refused: list[str] = []
     demand_room = handlers._demand_room

@@ -90,14 +90,14 @@ def _optional_doubles(null: int, present: int, data: bytes, at: int, count: int)
     items: list[Any] = []
     run = _RUNS[present]
     while left := count - len(items):
-        if found := run.match(data, at, at + left * _OPTIONAL_BYTES):
-            items += struct.unpack("<" + (found.end() - at) // _OPTIONAL_BYTES * "xd", found[0])
-            at = found.end()
+        if numbers := run.match(data, at, at + left * _OPTIONAL_BYTES):
+            items += struct.unpack("<" + (numbers.end() - at) // _OPTIONAL_BYTES * "xd", numbers[0])
+            at = numbers.end()
         elif data[at] == null:
             items.append(None)
             at += 1
         elif data[at] == present:
-            raise IndexError("the data end within a number")
+            raise Malformed("the data end within a number")
         else:
             raise Malformed("a union index that is neither of its two branches")
     return items, at
