@@ -35,11 +35,11 @@ class OutboxDatabase:
     ) -> list[OutboxItem] | list[Pack]:
         if lane_id in self._in_rows and (rows := await self._rows(lane_id, after, limit, max_bytes)):
             return rows
-        rows = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
-        if rows[0]["rows_first"]:
+        next_ones = await self._fetch("read_packs", lane_id, after, limit, max_bytes)
+        if next_ones[0]["rows_first"]:
             self._in_rows.add(lane_id)
             return await self._rows(lane_id, after, limit, max_bytes)
-        packs = _dense([Pack._make(tuple(row)[1:]) for row in rows if row["position"] is not None])
+        packs = _dense([Pack._make(tuple(row)[1:]) for row in next_ones if row["position"] is not None])
         if packs:  # a lane that has nothing at the moment goes on as before
             self._in_rows.discard(lane_id)
         return packs
