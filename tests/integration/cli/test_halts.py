@@ -155,6 +155,7 @@ def test_a_database_set_back_halts_and_is_reconciled(prepared: Installation) -> 
         f"(select command_id from tm.log where lane = {number} and position > {kept['position']})",
         f"delete from tm.log where lane = {number} and position > {kept['position']}",
         f"delete from tm.pack where lane = {number} and position > {kept['position']}",
+        f"delete from tm.outbox where lane = {number} and position > {kept['position']}",
         f"update tm.published set position = {kept['position']}, sequence = {kept['sequence']}, event_id = null "
         f"where lane = {number}",
     )
@@ -198,6 +199,9 @@ def test_the_audit_names_what_was_changed_by_hand(prepared: Installation) -> Non
         prepared.execute(f"delete from tm.log where lane = {lane['lane']} and position = 2")
         prepared.execute(
             f"insert into tm.pack select * from tm.pack where lane = {lane['lane']} and first_position = 1"
+        )
+        prepared.execute(
+            f"insert into tm.outbox select * from tm.outbox where lane = {lane['lane']} and position = 1"
         )
         result = prepared("audit", "--json", "--wait", "0", expect=1).json()
         assert result["balanced"] is False

@@ -153,7 +153,7 @@ def test_as_many_lanes_as_there_are_by_default_say_little_and_are_stopped_in_tim
 
 def break_behind_held_batches(installation: Installation, stack: Stack, serving: Serving, how: str) -> int:
     """Return how many lines the process had told before."""
-    held = HeldCopies(installation.database, "tm.pack")
+    held = HeldCopies(installation.database)
     try:
         send_to_all_lanes(installation)
         held.caught()

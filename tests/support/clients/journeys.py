@@ -235,9 +235,9 @@ class Deployment:
         bootstrap = self.installation.environment["TIDEMILL_KAFKA_BOOTSTRAP"]
         return asyncio.run(outsider_evidence.collect(self.installation.database, bootstrap))
 
-    def hold_copies(self, table: str = "tm.pack") -> HeldCopies:
-        """Hold every COPY into `table` until it is released, at the latest when the test ends."""
-        held = HeldCopies(self.installation.database, table)
+    def hold_copies(self) -> HeldCopies:
+        """Hold every COPY into the outbox until it is released, at the latest when the test ends."""
+        held = HeldCopies(self.installation.database)
         self.exit_stack.callback(held.release)
         return held
 

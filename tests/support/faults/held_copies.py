@@ -24,14 +24,18 @@ where datname = current_database() and locktype = 'advisory' and objid = {_LOCK}
 """
 
 
-class HeldCopies:
-    """Every COPY into `table` waits, from now on until `release`: a trigger asks for a lock that we have."""
+OUTBOX = ("tm.pack", "tm.outbox")
+"""What a batch sends goes into one of them, or both: few records of a lane stay rows."""
 
-    def __init__(self, url: str, table: str) -> None:
+
+class HeldCopies:
+    """Every COPY into the outbox waits, from now on until `release`: a trigger asks for a lock that we have."""
+
+    def __init__(self, url: str) -> None:
         self._url = url
         self._loop: asyncio.AbstractEventLoop | None = asyncio.new_event_loop()
         self._holder = self._loop.run_until_complete(_with_lock(url))
-        execute(url, _TRIGGER.format(table=table))
+        execute(url, *(_TRIGGER.format(table=table) for table in OUTBOX))
 
     def waiting(self) -> list[Any]:
         """Return `pid`, `application_name` and `query` of the backends that wait."""
